@@ -1,0 +1,207 @@
+"""The command line: a table of verbs. Imports nothing heavy, so that `lamella --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lamella import __version__
+from lamella.config import Request
+from lamella.errors import LamellaError
+
+DONE, SOME_FAILED, USER_ERROR = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A verb's own flag, beside those that every verb has."""
+
+    name: str
+    help: str
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb. Its module `lamella.verbs.<name>` has `run(request) -> int` and, if it has settings, `Config`."""
+
+    summary: str
+    paths: str
+    example: str
+    flags: tuple[Flag, ...] = ()
+
+
+_MPP = Flag("--mpp", "micrometres per pixel at level 0 of every slide given; wins over the files", (("type", float),))
+
+VERBS: dict[str, Verb] = {
+    "doctor": Verb("check this machine: readers, device, disk, extras", "", "lamella doctor"),
+    "demo": Verb(
+        "the whole road on generated slides, in minutes",
+        "",
+        "lamella demo -o demo_out",
+        (Flag("--slides", "your own slides to show beside the generated ones", (("nargs", "+"), ("type", Path))),),
+    ),
+    "index": Verb(
+        "list slides, their pixel size and their tissue",
+        "a manifest CSV, folders or slide files",
+        "lamella index slides/ -o index",
+        (_MPP,),
+    ),
+    "anchors": Verb(
+        "list the places on the slides to learn from",
+        "an index folder, or an anchor CSV to import",
+        "lamella anchors index -p ctx1p0_tgt0p5_fov512um_k4 -o anchors",
+        (
+            Flag("--index", "the slide index that an imported CSV belongs to", (("type", Path),)),
+            Flag("--csv", "also write the catalogue as this CSV file", (("type", Path),)),
+        ),
+    ),
+    "preview": Verb(
+        "draw what the model will see",
+        "an anchors folder",
+        "lamella preview anchors -o previews num_samples=4",
+    ),
+    "pretrain": Verb(
+        "train an encoder without labels",
+        "an anchors folder",
+        "lamella pretrain anchors -p small -o runs/first budget.images=50000",
+    ),
+    "embed": Verb(
+        "turn tiles into features, one file per slide",
+        "a model folder (or encoder name) and an index folder",
+        "lamella embed runs/first/model index -o features",
+    ),
+    "evaluate": Verb(
+        "ask whether the encoder learned morphology",
+        "a model folder and an index folder",
+        "lamella evaluate runs/first/model index -o results labels.column=tissue",
+    ),
+    "config": Verb("print every setting of a verb", "the verb", "lamella config pretrain"),
+}
+
+# A setting on the command line, as opposed to a path: a dotted name and an equals sign.
+_SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when done, 1 when some inputs failed (they are listed in failed.csv), 2 when the user must mend something.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return DONE
+    if argv[0] == "--version":
+        print(f"lamella {__version__}")
+        return DONE
+    name = argv[0]
+    if name not in VERBS:
+        print(_unknown_verb(name), file=sys.stderr)
+        return USER_ERROR
+    arguments = _parser(name).parse_intermixed_args(argv[1:])
+    return _guarded(name, arguments)
+
+
+def _guarded(name: str, arguments: argparse.Namespace) -> int:
+    try:
+        request = _request(name, arguments)
+        if name == "config":
+            return _print_schema(request)
+        return int(importlib.import_module(f"lamella.verbs.{name}").run(request))
+    except LamellaError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"lamella {name}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        if arguments.debug:
+            traceback.print_exc()
+        print(
+            f"lamella {name}: interrupted by Ctrl-C. What was finished is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+    return USER_ERROR
+
+
+def _request(name: str, arguments: argparse.Namespace) -> Request:
+    settings = [text for text in arguments.items if _SETTING.match(text) and not Path(text).exists()]
+    paths = [Path(text) for text in arguments.items if text not in settings]
+    own = {flag.name.lstrip("-").replace("-", "_") for flag in VERBS[name].flags}
+    return Request(
+        verb=name,
+        paths=tuple(paths),
+        out=arguments.out,
+        profile=arguments.profile,
+        run=arguments.run,
+        overrides=tuple(settings),
+        dry_run=arguments.dry_run,
+        options={key: getattr(arguments, key) for key in own},
+    )
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    verb = VERBS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"lamella {name}",
+        description=verb.summary[0].upper() + verb.summary[1:] + ".",
+        epilog=f"example:\n  {verb.example}\n\nsettings:\n  lamella config {name}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    takes = f"{verb.paths}; key=value settings" if verb.paths else "key=value settings"
+    parser.add_argument("items", nargs="*", metavar="PATH | key=value", help=takes)
+    parser.add_argument("-p", "--profile", help="settings file, or the name of a shipped profile")
+    parser.add_argument("-r", "--run", type=Path, help="settings file of this run; wins over the profile")
+    parser.add_argument("-o", "--out", type=Path, help="folder to write to")
+    parser.add_argument("--dry-run", action="store_true", help="print the settings and the counts, write nothing")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for flag in verb.flags:
+        parser.add_argument(flag.name, help=flag.help, **dict(flag.kwargs))
+    return parser
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    rows = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
+    return (
+        "usage: lamella VERB [paths] [-p profile] [-r run.yaml] [-o folder] [key=value ...]\n\n"
+        "Learn from whole slides with few or no labels.\n\n"
+        f"verbs:\n{rows}\n\n"
+        "`lamella VERB --help` shows an example, `lamella config VERB` every setting. Start with `lamella demo`."
+    )
+
+
+def _unknown_verb(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    hint = f"Did you mean `lamella {near[0]}`?" if near else "`lamella --help` lists the verbs."
+    return f"lamella: {name} is not a verb. {hint}"
+
+
+def _print_schema(request: Request) -> int:
+    from lamella.config import describe
+
+    if len(request.paths) != 1 or str(request.paths[0]) not in VERBS:
+        raise LamellaError("lamella config", "it takes one verb", f"One of: {', '.join(VERBS)}.")
+    verb = str(request.paths[0])
+    schema = None if verb == "config" else getattr(importlib.import_module(f"lamella.verbs.{verb}"), "Config", None)
+    if schema is None:
+        print(f"lamella {verb} has no settings beside its flags.")
+        return DONE
+    for path, kind, default, description in describe(schema):
+        print(f"{path} = {default}    ({kind})")
+        if description:
+            print(f"    {description}")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Layer 2: files that other programs read and write."""

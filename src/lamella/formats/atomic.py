@@ -1,0 +1,46 @@
+"""Files appear whole or not at all: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lamella.errors import storage_faults
+
+
+@contextmanager
+def whole_file(path: Path | str) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success it takes the place of `path`, on any error it is removed.
+
+    The bytes reach the disk before the rename, so a machine that dies leaves the old file or the new one.
+
+    Raises:
+        StorageError: The disk is full, over quota, read-only or not writable.
+    """
+    path = Path(path)
+    # The suffix stays last: writers that choose a format by suffix (tifffile, matplotlib) must see the real one.
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    with storage_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            with open(part, "rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON, whole or not at all. NaN is refused: it is not JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,95 @@
+"""The one place where pixels change their spacing: area averages going down, bilinear going up.
+
+Boxes are fractional and exact: a level with a downsample of 1.9951 is weighted as such, not rounded to 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from PIL import Image
+from scipy import sparse
+
+from lamella.geometry import Box
+
+# Below this relative difference a length counts as whole: a thousandth of a pixel over a 1,000 px view is invisible.
+_WHOLE = 1e-6
+
+
+def resample(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
+    """Resample the fractional box of an image to (height_px, width_px).
+
+    Each axis that shrinks is averaged over the exact area of every output pixel; if neither shrinks by more than a few
+    percent the result is bilinear.
+
+    Args:
+        pixels: (H, W, C) uint8. The box must lie inside it.
+        box_px: The box in this image's pixels.
+        width_px: Output width.
+        height_px: Output height.
+
+    Returns:
+        (height_px, width_px, C) uint8.
+    """
+    scale_x, scale_y = box_px.width / width_px, box_px.height / height_px
+    whole = all(abs(value - round(value)) < _WHOLE * max(1.0, value) for value in (box_px.x0, box_px.y0))
+    if whole and abs(scale_x - 1) < _WHOLE and abs(scale_y - 1) < _WHOLE:
+        x0, y0 = round(box_px.x0), round(box_px.y0)
+        return np.ascontiguousarray(pixels[y0 : y0 + height_px, x0 : x0 + width_px])
+    if max(scale_x, scale_y) > 1.05:  # 1.05: up to the usual level tolerance an area average only adds jaggedness
+        return _area(pixels, box_px, width_px, height_px)
+    return _bilinear(pixels, box_px, width_px, height_px)
+
+
+def resample_mask(mask: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
+    """Sample a 2-D mask at the output pixel centres (nearest); class ids are never mixed."""
+    rows = np.floor(box_px.y0 + (np.arange(height_px) + 0.5) * box_px.height / height_px).astype(np.int64)
+    columns = np.floor(box_px.x0 + (np.arange(width_px) + 0.5) * box_px.width / width_px).astype(np.int64)
+    rows, columns = rows.clip(0, mask.shape[0] - 1), columns.clip(0, mask.shape[1] - 1)
+    return mask[rows[:, None], columns[None, :]]
+
+
+def _bilinear(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
+    image = Image.fromarray(pixels)
+    box = (box_px.x0, box_px.y0, min(box_px.x1, image.width), min(box_px.y1, image.height))
+    return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR, box=box))
+
+
+def _area(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
+    factor = round(box_px.width / width_px)
+    if _is_whole_reduction(box_px, width_px, height_px, factor):
+        x0, y0 = round(box_px.x0), round(box_px.y0)
+        crop = Image.fromarray(np.ascontiguousarray(pixels[y0 : y0 + factor * height_px, x0 : x0 + factor * width_px]))
+        return np.asarray(crop.reduce(factor))
+    channels = pixels.shape[2]
+    rows = _area_weights(pixels.shape[0], box_px.y0, box_px.y1, height_px)
+    columns = _area_weights(pixels.shape[1], box_px.x0, box_px.x1, width_px)
+    lines = rows @ pixels.reshape(pixels.shape[0], -1).astype(np.float32)  # (height_px, W * C)
+    by_column = lines.reshape(height_px, -1, channels).transpose(1, 0, 2).reshape(pixels.shape[1], -1)
+    averaged = (columns @ by_column).reshape(width_px, height_px, channels).transpose(1, 0, 2)
+    return np.ascontiguousarray((averaged + 0.5).clip(0, 255).astype(np.uint8))
+
+
+def _is_whole_reduction(box_px: Box, width_px: int, height_px: int, factor: int) -> bool:
+    ends = (box_px.x0, box_px.y0, box_px.x1 - factor * width_px, box_px.y1 - factor * height_px)
+    starts = (round(box_px.x0), round(box_px.y0), round(box_px.x0), round(box_px.y0))
+    return all(abs(end - start) < 1e-3 for end, start in zip(ends, starts, strict=True))
+
+
+@functools.lru_cache(maxsize=64)  # views of one profile repeat a handful of fractional offsets
+def _area_weights(length_px: int, start: float, stop: float, outputs: int) -> sparse.csr_matrix:
+    """(outputs, length_px) weights: row i averages its share of [start, stop), fractional ends included."""
+    edges = start + (stop - start) * np.arange(outputs + 1) / outputs
+    first = np.floor(edges[:-1] + 1e-9).astype(np.int64)
+    taps = math.ceil((stop - start) / outputs) + 1
+    index = first[:, None] + np.arange(taps + 1)
+    overlap = np.minimum(index + 1, edges[1:, None]) - np.maximum(index, edges[:-1, None])
+    weight = overlap.clip(0) * ((index >= 0) & (index < length_px))
+    weight /= weight.sum(axis=1, keepdims=True)
+    row = np.broadcast_to(np.arange(outputs)[:, None], index.shape)
+    kept = weight > 0
+    return sparse.csr_matrix(
+        (weight[kept].astype(np.float32), (row[kept], index[kept])), shape=(outputs, length_px), dtype=np.float32
+    )
