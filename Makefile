@@ -1,0 +1,34 @@
+# Every target sets itself up: the first call makes .venv from pyproject.toml and constraints.txt, later calls reuse it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Two test processes on two cores: more threads than cores cost tenfold.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test bench lint format clean
+
+demo: .venv/ready
+	OMP_NUM_THREADS=2 $(BIN)/lamella demo -o demo_out
+
+test: lint
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: .venv/ready
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/ready
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+bench: .venv/ready
+	@for file in benchmarks/*.py; do OMP_NUM_THREADS=2 $(BIN)/python $$file || exit 1; done
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo_out .pytest_cache .mypy_cache .ruff_cache
