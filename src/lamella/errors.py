@@ -117,3 +117,8 @@ def storage_faults(path: Path | str) -> Iterator[None]:
         raise StorageError(
             path, _STORAGE_ERRNOS[error.errno], "Nothing half-written was left; make room and run the same command."
         ) from error
+
+
+def first_line(error: object) -> str:
+    """What another library's error says, short enough for the cause of one of ours."""
+    return (str(error) or type(error).__name__).splitlines()[0][:120]

@@ -18,6 +18,18 @@ from lamella.geometry import Box
 _WHOLE = 1e-6
 
 
+# Up to the usual level tolerance an area average only adds jaggedness; beyond it bilinear would begin to alias.
+_AREA_FROM = 1.05
+
+
+def reach_px(box_px: Box, width_px: int, height_px: int) -> int:
+    """How many whole pixels beyond the box `resample` looks at, so that neighbouring views join without a seam.
+
+    One where it interpolates, none where it copies pixels or averages areas.
+    """
+    return int(not _is_copy(box_px, width_px, height_px) and not _shrinks(box_px, width_px, height_px))
+
+
 def resample(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
     """Resample the fractional box of an image to (height_px, width_px).
 
@@ -33,12 +45,10 @@ def resample(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> 
     Returns:
         (height_px, width_px, C) uint8.
     """
-    scale_x, scale_y = box_px.width / width_px, box_px.height / height_px
-    whole = all(abs(value - round(value)) < _WHOLE * max(1.0, value) for value in (box_px.x0, box_px.y0))
-    if whole and abs(scale_x - 1) < _WHOLE and abs(scale_y - 1) < _WHOLE:
+    if _is_copy(box_px, width_px, height_px):
         x0, y0 = round(box_px.x0), round(box_px.y0)
         return np.ascontiguousarray(pixels[y0 : y0 + height_px, x0 : x0 + width_px])
-    if max(scale_x, scale_y) > 1.05:  # 1.05: up to the usual level tolerance an area average only adds jaggedness
+    if _shrinks(box_px, width_px, height_px):
         return _area(pixels, box_px, width_px, height_px)
     return _bilinear(pixels, box_px, width_px, height_px)
 
@@ -51,10 +61,21 @@ def resample_mask(mask: np.ndarray, box_px: Box, width_px: int, height_px: int) 
     return mask[rows[:, None], columns[None, :]]
 
 
+def _is_copy(box_px: Box, width_px: int, height_px: int) -> bool:
+    offsets = (box_px.x0 - round(box_px.x0), box_px.y0 - round(box_px.y0))
+    scales = (box_px.width / width_px - 1, box_px.height / height_px - 1)
+    return all(abs(difference) < _WHOLE for difference in (*offsets, *scales))
+
+
+def _shrinks(box_px: Box, width_px: int, height_px: int) -> bool:
+    return max(box_px.width / width_px, box_px.height / height_px) > _AREA_FROM
+
+
 def _bilinear(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
     image = Image.fromarray(pixels)
-    box = (box_px.x0, box_px.y0, min(box_px.x1, image.width), min(box_px.y1, image.height))
-    return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR, box=box))
+    # Pillow refuses a box that leaves the image by as little as a rounding error.
+    box = (max(0.0, box_px.x0), max(0.0, box_px.y0), min(box_px.x1, image.width), min(box_px.y1, image.height))
+    return np.array(image.resize((width_px, height_px), Image.Resampling.BILINEAR, box=box))
 
 
 def _area(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
@@ -62,7 +83,7 @@ def _area(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.
     if _is_whole_reduction(box_px, width_px, height_px, factor):
         x0, y0 = round(box_px.x0), round(box_px.y0)
         crop = Image.fromarray(np.ascontiguousarray(pixels[y0 : y0 + factor * height_px, x0 : x0 + factor * width_px]))
-        return np.asarray(crop.reduce(factor))
+        return np.array(crop.reduce(factor))  # a copy: Pillow's own memory is read-only
     channels = pixels.shape[2]
     rows = _area_weights(pixels.shape[0], box_px.y0, box_px.y1, height_px)
     columns = _area_weights(pixels.shape[1], box_px.x0, box_px.x1, width_px)

@@ -18,10 +18,14 @@ import numpy as np
 from lamella.errors import SlideError
 from lamella.geometry import Box, Frame, LevelMethod, choose_level
 from lamella.slides.mpp import Resolution, resolve_mpp
-from lamella.slides.resample import resample
+from lamella.slides.resample import reach_px, resample
 
 # Outside the slide there is glass.
 PADDING_VALUE = 255
+
+# Level pixels held at once while reading: 50 MB of pixels, 200 MB where they are averaged as floats. A thumbnail of a
+# 100,000 px slide without a pyramid is read in bands of this size.
+MAX_SOURCE_PX = 2**24
 
 
 class Reader(Protocol):
@@ -96,20 +100,22 @@ class Slide:
 
         Raises:
             SlideError: The pixels cannot be decoded.
+            ValueError: The box is empty.
         """
+        if not (box_px0.width > 0 and box_px0.height > 0 and mpp > 0):
+            raise ValueError(f"cannot read {box_px0} at {mpp} um per pixel: both must be positive")
         box_um = self.frame.box_um(box_px0)
         width_px, height_px = (max(1, round(side / mpp)) for side in (box_um.width, box_um.height))
         choice = choose_level([level.mpp for level in self.levels], mpp, tolerance)
         level = self.levels[choice.level]
-        pixels, inner = self._read_padded(choice.level, level.box_px(box_um))
         inside = box_px0.intersection(self.frame.bounds_px).area
         return Region(
-            pixels=resample(pixels, inner, width_px, height_px),
+            pixels=self._read_in_bands(choice.level, level.box_px(box_um), width_px, height_px),
             source_mpp=level.mpp,
             output_mpp=box_um.width / width_px,
             method=choice.method,
             level=choice.level,
-            padding_fraction=1 - inside / box_px0.area,
+            padding_fraction=max(0.0, 1 - inside / box_px0.area),
         )
 
     def thumbnail(self, max_px: int) -> Region:
@@ -117,12 +123,31 @@ class Slide:
         width_um, height_um = self.frame.size_um
         return self.read(self.frame.bounds_px, max(self.mpp, max(width_um, height_um) / max_px))
 
-    def _read_padded(self, level: int, box_px: Box) -> tuple[np.ndarray, Box]:
-        """Whole pixels around a fractional box of a level, white outside it, and the box within them."""
+    def _read_in_bands(self, level: int, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
+        """(height_px, width_px, 3) uint8 of a fractional box of a level, holding MAX_SOURCE_PX of it at a time."""
+        reach = reach_px(box_px, width_px, height_px)
+        row_px = box_px.height / height_px
+        rows = max(1, int(MAX_SOURCE_PX / (box_px.width * row_px)))
+        if rows >= height_px:
+            return resample(*self._read_padded(level, box_px, reach), width_px, height_px)
+        pixels = np.empty((height_px, width_px, 3), np.uint8)
+        for top in range(0, height_px, rows):
+            stop = min(top + rows, height_px)
+            band = Box(box_px.x0, box_px.y0 + top * row_px, box_px.x1, box_px.y0 + stop * row_px)
+            pixels[top:stop] = resample(*self._read_padded(level, band, reach), width_px, stop - top)
+        return pixels
+
+    def _read_padded(self, level: int, box_px: Box, reach: int) -> tuple[np.ndarray, Box]:
+        """Whole pixels around a fractional box of a level, white outside it, and the box within them.
+
+        `reach` more pixels are read on each side where the level has them.
+        """
         frame = self.levels[level]
         # 1e-6 px: a box that ends on a pixel edge up to rounding does not need the next pixel.
         x0, y0 = int(np.floor(box_px.x0 + 1e-6)), int(np.floor(box_px.y0 + 1e-6))
         x1, y1 = max(x0 + 1, int(np.ceil(box_px.x1 - 1e-6))), max(y0 + 1, int(np.ceil(box_px.y1 - 1e-6)))
+        x0, y0 = min(x0, max(0, x0 - reach)), min(y0, max(0, y0 - reach))
+        x1, y1 = max(x1, min(frame.width_px, x1 + reach)), max(y1, min(frame.height_px, y1 + reach))
         in_x0, in_y0 = max(0, x0), max(0, y0)
         in_x1, in_y1 = min(frame.width_px, x1), min(frame.height_px, y1)
         inner = box_px.shifted(-x0, -y0)

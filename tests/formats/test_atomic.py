@@ -1,0 +1,74 @@
+"""Files appear whole or not at all."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from lamella.errors import StorageError
+from lamella.formats import atomic
+from lamella.formats.atomic import whole_file, write_json, write_text
+
+
+def test_the_new_file_takes_the_place_of_the_old_and_nothing_lies_beside_it(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    write_text(path, "one")
+    write_text(path, "two")
+    assert path.read_text() == "two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_while_writing_keeps_the_old_file_and_leaves_no_part(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def half_written():
+        with whole_file(path) as part:
+            part.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        half_written()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full") as caught:
+        write_text(path, "new")
+    assert str(path) in str(caught.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_same_bytes_again_leave_the_file_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "same")
+    before = path.stat()
+    write_text(path, "same")
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    write_text(path, "sane")  # the same length in the same tick of the clock is still another file
+    assert path.read_text() == "sane"
+
+
+def test_the_suffix_stays_last_for_writers_that_choose_by_it(tmp_path):
+    with whole_file(tmp_path / "a.tiff") as part:
+        assert part.suffix == ".tiff"
+        part.write_text("x")
+    assert (tmp_path / "a.tiff").exists()
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "a.json", {"loss": 1.5})
+    assert json.loads(Path(tmp_path / "a.json").read_text()) == {"loss": 1.5}

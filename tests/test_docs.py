@@ -1,0 +1,64 @@
+"""Every command in the documentation is one that the program takes, and every shipped profile is valid."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lamella import cli
+from lamella.config import resolve, shipped_profiles
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"^\s{4,}\$?\s*(?:torchrun .*-m lamella\.cli|lamella) (\S.*?)(?:\s{2,}#.*)?$", re.MULTILINE)
+
+
+def documented_commands():
+    for page in PAGES:
+        for match in COMMAND.finditer(page.read_text(encoding="utf-8")):
+            yield pytest.param(shlex.split(match[1], comments=True), id=f"{page.name}: {match[1]}")
+    for name, verb in cli.VERBS.items():
+        yield pytest.param(shlex.split(verb.example)[1:], id=f"--help of {name}")
+
+
+def schema_of(verb):
+    return getattr(importlib.import_module(f"lamella.verbs.{verb}"), "Config", None)
+
+
+@pytest.mark.parametrize("command", list(documented_commands()))
+def test_documented_commands_are_understood(command):
+    verb, *arguments = command
+    assert verb in cli.VERBS or verb.startswith("-")
+    if verb.startswith("-"):
+        return
+    parsed = cli._parser(verb).parse_intermixed_args(arguments)
+    request = cli._request(verb, parsed)
+    if verb != "config" and schema_of(verb) is not None:
+        request.resolve(schema_of(verb))
+
+
+def test_the_readme_shows_every_verb():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [verb for verb in cli.VERBS if f"lamella {verb}" not in text] == []
+
+
+def test_documentation_links_and_pictures_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+@pytest.mark.parametrize("name", sorted(shipped_profiles()))
+def test_shipped_profiles_fit_a_verb(name):
+    blocks = set()
+    fitting = []
+    for verb in ("anchors", "pretrain", "evaluate"):
+        try:
+            resolve(schema_of(verb), name)
+        except Exception as error:  # noqa: BLE001  collected: the profile must fit at least one verb
+            blocks.add(str(error))
+        else:
+            fitting.append(verb)
+    assert fitting, blocks
