@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 import traceback
@@ -121,6 +122,9 @@ def _guarded(name: str, arguments: argparse.Namespace) -> int:
         if arguments.debug:
             traceback.print_exc()
         print(f"lamella {name}: {error}", file=sys.stderr)
+    except BrokenPipeError:  # `lamella config pretrain | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain again at its end
+        return DONE
     except KeyboardInterrupt:
         if arguments.debug:
             traceback.print_exc()

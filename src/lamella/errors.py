@@ -121,4 +121,4 @@ def storage_faults(path: Path | str) -> Iterator[None]:
 
 def first_line(error: object) -> str:
     """What another library's error says, short enough for the cause of one of ours."""
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
+    return (str(error) or type(error).__name__).splitlines()[0][:120].rstrip(".")  # a sentence goes on after it

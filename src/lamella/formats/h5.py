@@ -4,7 +4,8 @@ Two datasets of N rows: `coords` (N, 2), the tiles' top-left corners in level-0 
 attributes stand on `coords`: patch_size (pixels as read), patch_size_level0, level0_magnification,
 target_magnification, overlap, name, savetodir, level0_width, level0_height. It computes a tile's extent from the ratio
 of the two magnifications; they are written as 10 / mpp, unrounded, so that the extent is the true one also for a slide
-at 0.2528 mpp. Our own attributes (mpp, resample, reader, encoder, ...) stand beside them.
+at 0.2528 mpp. It takes whole corners only; a fractional one, from a table that a user brings, is kept as a float. Our
+own attributes (mpp, resample, reader, encoder, ...) stand beside them.
 Source of the layout: mahmoodlab/TRIDENT, `coords_to_h5` in trident/IO.py and `extract_patch_features` in
 trident/wsi_objects/WSI.py.
 """
@@ -175,7 +176,7 @@ def _unreadable(path: Path | str) -> LamellaError:
 
 def _finite(path: Path | str, batch: np.ndarray, dtype: type) -> np.ndarray:
     with np.errstate(over="ignore"):  # what does not fit becomes infinite and is refused below
-        stored = np.asarray(batch).astype(dtype)
+        stored: np.ndarray = np.asarray(batch).astype(dtype)
     if not np.isfinite(stored).all():
         finite = bool(np.isfinite(batch).all())
         raise SlideError(

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lamella.errors import LamellaError
+from lamella.errors import LamellaError, first_line
 from lamella.formats.atomic import whole_file
 
 _COMPRESSION = "zstd"  # smaller than snappy at about the same speed; every Parquet reader since 2018 knows it
@@ -59,7 +59,7 @@ def read_parquet(path: Path | str, columns: Sequence[str] | None = None) -> pa.T
         raise LamellaError(path, "the file does not exist", "Run the command that makes it.") from error
     except (pa.ArrowException, OSError) as error:
         raise LamellaError(
-            path, f"it cannot be read as Parquet ({_first_line(error)})", "Delete it and make it again."
+            path, f"it cannot be read as Parquet ({first_line(error)})", "Delete it and make it again."
         ) from error
     raise LamellaError(path, f"it has no column {', '.join(missing)}", "Make it again with this version of Lamella.")
 
@@ -75,7 +75,7 @@ def parquet_metadata(path: Path | str) -> dict[str, str]:
             stored = file.metadata.metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise LamellaError(
-            path, f"it cannot be read as Parquet ({_first_line(error)})", "Delete it and make it again."
+            path, f"it cannot be read as Parquet ({first_line(error)})", "Delete it and make it again."
         ) from error
     return {key.decode(): value.decode() for key, value in stored.items() if key != b"ARROW:schema"}
 
@@ -138,7 +138,3 @@ def _rows(path: Path | str, file: Iterable[str]) -> Iterator[dict[str, str]]:
         if any(cell.strip() for cell in cells):
             padded = [*cells, *[""] * (len(header) - len(cells))]
             yield dict(zip(header, (cell.strip() for cell in padded), strict=True))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lamella.errors import CheckpointError
+from lamella.errors import CheckpointError, first_line
 from lamella.formats.atomic import whole_file, write_json, write_text
 from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
 from lamella.models.vit import ViTSettings
@@ -22,13 +22,16 @@ CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "READ
 FORMAT = "lamella-vit-1"
 
 
-def save_pretrained(encoder: ViTEncoder, folder: str | Path, card: str) -> None:
+def save_pretrained(
+    encoder: ViTEncoder, folder: str | Path, card: str, *, pretraining_slides: Iterable[str] | None = None
+) -> None:
     """Write a model folder. The configuration comes last, so a folder that has one is whole.
 
     Args:
         encoder: What to save.
         folder: Made if absent; a model in it is replaced.
         card: Markdown of README.md, see `model_card`.
+        pretraining_slides: Slide ids that were trained on; an evaluation must know them. None if that is not known.
 
     Raises:
         StorageError: The disk took no more.
@@ -45,6 +48,7 @@ def save_pretrained(encoder: ViTEncoder, folder: str | Path, card: str) -> None:
         "vit": encoder.vit.settings.model_dump(),
         "contract": dataclasses.asdict(encoder.contract),
         "fingerprint": encoder.fingerprint,
+        "facts": {} if pretraining_slides is None else {"pretraining_slides": sorted(pretraining_slides)},
     }
     write_json(folder / CONFIG_FILE, config)
 
@@ -147,7 +151,7 @@ def _download(hub_id: str) -> Path:
     except (OSError, HFValidationError) as error:  # the hub's own errors are OSErrors
         raise CheckpointError(
             hub_id,
-            f"it is not a folder here, and the Hugging Face hub did not give it ({_first_line(error)})",
+            f"it is not a folder here, and the Hugging Face hub did not give it ({first_line(error)})",
             "Check the spelling, the network, and for a private or gated model `hf auth login`.",
         ) from error
 
@@ -161,7 +165,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             folder, f"it has no {CONFIG_FILE}, so it is not a whole model folder", "Export the model again."
         ) from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(path, f"it cannot be read ({_first_line(error)})", "Export the model again.") from error
+        raise CheckpointError(path, f"it cannot be read ({first_line(error)})", "Export the model again.") from error
     keys = {"format", "name", "vit", "contract", "fingerprint"}
     if not isinstance(config, dict) or not keys <= config.keys() or config["format"] != FORMAT:
         found = config.get("format", "no format") if isinstance(config, dict) else "no keys"
@@ -194,14 +198,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             path,
-            f"it is truncated or damaged ({_first_line(error)})",
+            f"it is truncated or damaged ({first_line(error)})",
             "Copy the file again, or export the model again.",
         ) from error
 
 
 def _size(tensor: Tensor) -> str:
     return " x ".join(str(side) for side in tensor.shape) or "a scalar"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

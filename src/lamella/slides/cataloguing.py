@@ -75,8 +75,7 @@ def grid_positions_px0(length_px0: int, side_px0: float, stride_px0: float) -> n
     if last < 0:
         return np.zeros(0, np.int64)
     regular = np.round(np.arange(int(last / stride_px0) + 1) * stride_px0).astype(np.int64)
-    regular = regular[regular < last]
-    return np.append(regular, last)
+    return np.union1d(regular[regular < last], last)
 
 
 def grid_candidates(slide: IndexedSlide, sampling: CrossSampling) -> Iterator[Candidates]:

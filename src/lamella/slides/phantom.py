@@ -120,23 +120,23 @@ def write_phantom(tissue: Tissue, pixels: np.ndarray, slide_path: Path, mask_pat
             Image.fromarray(mask).save(part)
 
 
-def write_phantoms(folder: Path, *, slides: int = 8, size_px: int = 3072, seed: int = 0) -> Path:
+def write_phantoms(folder: Path, *, slides: int = 8, size_px: int = 3072, seed: int = 0, test_slides: int = 2) -> Path:
     """Write a small study: slides of two scanners, one patient each, with masks and a manifest.
 
-    Sites alternate, so that both occur in both splits; the last quarter of the slides (one per site at least) is the
-    test split. Slides that stand already are left alone: they are the same for the same arguments.
+    Scanners alternate, so that both occur in both splits. Slides that stand already are left alone: they are the same
+    for the same arguments.
 
     Args:
         folder: Where to write `manifest.csv`, `slides/`, `masks/` and `labels/`.
         slides: Number of slides.
         size_px: Side of a slide in level-0 pixels, a multiple of `LABEL_STEP_PX0`.
         seed: Of the whole study.
+        test_slides: How many of the slides, the last ones, have the split `test`; the others have `train`.
 
     Returns:
         The manifest's path. Its paths are relative to itself.
     """
     folder = Path(folder)
-    test_slides = max(len(SCANNERS), round(slides / 4))
     rows = []
     for number in range(slides):
         scanner = SCANNERS[number % len(SCANNERS)]
@@ -402,7 +402,7 @@ def _write_pyramid(path: Path, pixels: np.ndarray) -> None:
             writer.write(
                 np.asarray(image),
                 tile=(256, 256),
-                photometric="ycbcr",
+                photometric="rgb",  # stored as YCbCr, as JPEG wants it
                 compression="jpeg",
                 subsampling=(1, 1),
                 # Full colour at a high quality: coarser compression blurs fine structures more than large ones, and

