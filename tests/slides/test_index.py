@@ -54,7 +54,7 @@ def test_a_slide_with_a_computed_mask(slide, tmp_path):
         assert opened.mpp == 0.5
     assert index["a"] is entry
     assert ("a" in index, "b" in index) == (True, False)
-    with pytest.raises(LamellaError, match="slide b: the index .* lacks it"):
+    with pytest.raises(LamellaError, match=r"slide b: the index .* lacks it"):
         index["b"]
 
 

@@ -43,7 +43,9 @@ profiles = st.builds(
 )
 
 
-@given(values=profiles, seed=st.integers(0, 10**6), share=st.floats(0.2, 1.0), x=st.floats(0, 1700), y=st.floats(0, 1700))
+@given(
+    values=profiles, seed=st.integers(0, 10**6), share=st.floats(0.2, 1.0), x=st.floats(0, 1700), y=st.floats(0, 1700)
+)
 @settings(max_examples=150, deadline=None)
 def test_placements_keep_margin_distance_and_tissue_wherever_the_proof_says_so(values, seed, share, x, y):
     try:

@@ -19,9 +19,9 @@ class ArrayReader:
     """One level in memory that remembers the largest piece asked for."""
 
     name = "array"
-    properties: dict = {}
 
     def __init__(self, pixels):
+        self.properties = {}
         self.pixels = pixels
         self.largest_px = 0
 
