@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lamella.errors import ConfigError
+from lamella.errors import ConfigError, LamellaError
 
 DEFAULT_ORIGIN = "default"
 
@@ -48,6 +48,10 @@ class Resolved(Generic[SettingsT]):
         """The settings as plain values, as written to config.yaml."""
         return self.config.model_dump(mode="json")
 
+    def text(self) -> str:
+        """The settings as YAML, for a dry run."""
+        return yaml.safe_dump(self.tree(), sort_keys=False).rstrip()
+
 
 @dataclass(frozen=True)
 class Request:
@@ -66,6 +70,17 @@ class Request:
     def resolve(self, schema: type[SettingsT]) -> Resolved[SettingsT]:
         """Merge and check the four layers against the verb's schema."""
         return resolve(schema, self.profile, self.run, self.overrides, verb=self.verb)
+
+    def folder(self) -> Path:
+        """The folder to write to.
+
+        Raises:
+            LamellaError: No -o was given.
+        """
+        if self.out is None:
+            verb = f"lamella {self.verb}"
+            raise LamellaError(verb, "no output folder is given", f"Add -o FOLDER; `{verb} --help` shows an example.")
+        return self.out
 
 
 def resolve(

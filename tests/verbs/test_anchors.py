@@ -31,7 +31,7 @@ def test_a_catalogue_with_report_csv_and_next_command(index, tmp_path, capsys):
     assert run(index, "-o", out, "--csv", table, *SMALL) == 0
     shown = capsys.readouterr().out
     catalogue = Catalogue.load(out)
-    assert f"{len(catalogue)} anchors of 2 slides; 2 ok, 0 skipped, 0 failed" in shown
+    assert f"{len(catalogue)} anchors, slides with anchors: 2; 2 ok, 0 skipped, 0 failed" in shown
     assert f"next: lamella preview {out} -o previews" in shown
     assert len(read_csv(table)) == len(catalogue) > 20
     assert catalogue.sampling.context_fov_um == 256
@@ -65,7 +65,7 @@ def test_an_identical_rerun_changes_no_file_and_other_settings_are_refused(index
 def test_a_dry_run_counts_positions_and_writes_nothing(index, tmp_path, capsys):
     assert run(index, "-o", tmp_path / "anchors", "--dry-run", *SMALL) == 0
     shown = capsys.readouterr().out
-    assert "2 slides, 70 positions" in shown  # 7 x 5 on each
+    assert "slides: 2, positions: 70" in shown  # 7 x 5 on each
     assert yaml.safe_load(shown.partition("\n")[2])["sampling"]["context_fov_um"] == 256
     assert not (tmp_path / "anchors").exists()
 

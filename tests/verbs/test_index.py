@@ -131,7 +131,7 @@ def test_no_slides_or_no_folder_is_a_plain_error(slides, capsys):
     assert run("-o", "x") == 2
     assert "no slides were given" in capsys.readouterr().err
     assert run(slides) == 2
-    assert "Add `-o index`" in capsys.readouterr().err
+    assert "no output folder" in capsys.readouterr().err
 
 
 def test_an_unknown_setting_is_refused_with_a_suggestion(slides, tmp_path, capsys):

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from lamella.config import Request, Resolved, Settings
 from lamella.engine.rundir import claim
@@ -53,12 +52,11 @@ def run(request: Request) -> int:
     else:
         print(f"anchors: {len(imported)}, slides: {len(imported.slide_ids)}, from {imported.path}")
     if request.dry_run:
-        print(yaml.safe_dump(resolved.tree(), sort_keys=False).rstrip())
+        print(resolved.text())
         return 0
-    if request.out is None:
-        raise LamellaError("lamella anchors", "no output folder was given", "Add `-o anchors`.")
-    done = _build(request.out, resolved, index, imported)
-    return _tell(done, request.out, request.options.get("csv"))
+    out = request.folder()
+    done = _build(out, resolved, index, imported)
+    return _tell(done, out, request.options.get("csv"))
 
 
 def _input(request: Request, sampling: CrossSampling) -> tuple[SlideIndex, ImportedAnchors | None]:

@@ -10,7 +10,6 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-import yaml
 from pydantic import Field
 
 from lamella.config import Request, Resolved, Settings
@@ -76,17 +75,16 @@ def run(request: Request) -> int:
     device, reason = choose_device(resolved.config.device)
     if request.dry_run:
         return _dry_run(work, resolved, reason)
-    if request.out is None:
-        raise LamellaError("lamella embed", "no output folder is given", "Add -o FOLDER.")
+    out = request.folder()
     inputs = {"encoder_fingerprint": work.encoder.fingerprint}
     if work.given is not None:
         inputs["tiles"] = {slide_id: tiles_digest(table) for slide_id, table in work.given.items()}
-    claim(request.out, resolved.tree(), resolved.origins, verb="embed", ignore=_IGNORED, inputs=inputs)
+    claim(out, resolved.tree(), resolved.origins, verb="embed", ignore=_IGNORED, inputs=inputs)
     print(f"embed with {work.encoder.name} on {device.type} ({reason}): {work.tile_px} px at {work.mpp:g} um per pixel")
     work.encoder.to(device)
-    counts, failed = _embed_all(work, request.out, device)
-    record_failures(request.out, failed)
-    _say(request.out, counts, failed, index_folder, model)
+    counts, failed = _embed_all(work, out, device)
+    record_failures(out, failed)
+    _say(out, counts, failed, index_folder, model)
     return 1 if failed else 0
 
 
@@ -171,7 +169,7 @@ def _embed_slide(work: _Work, slide: IndexedSlide, path: Path, device: torch.dev
 
 
 def _dry_run(work: _Work, resolved: Resolved[Config], reason: str) -> int:
-    print(yaml.safe_dump(resolved.tree(), sort_keys=False).rstrip())
+    print(resolved.text())
     counts = {slide.slide_id: work.table(slide).num_rows for slide in work.slides}
     for slide_id, count in counts.items():
         print(f"{slide_id}: {count} tiles")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import yaml
 from pydantic import Field
 
 from lamella import __version__
@@ -111,18 +110,17 @@ def run(request: Request) -> int:
     choice = TileChoice(config.labels, config.grid, mpp, tile_px, config.max_tiles_per_slide, config.seed)
     judged, failed, source = choose_tiles(scope.slides, choice)
     if request.dry_run:
-        print(yaml.safe_dump(resolved.tree(), sort_keys=False).rstrip())
+        print(resolved.text())
         print("\n".join([*scope.warnings, *_counts(judged, source)]))
         return 1 if failed else 0
-    if request.out is None:
-        raise LamellaError("lamella evaluate", "no output folder is given", "Add -o FOLDER.")
+    out = request.folder()
     inputs = {
         "encoder_fingerprint": encoder.fingerprint,
         "slides": {slide.slide_id: slide.source_hash for slide in scope.slides},
     }
-    claimed = claim(request.out, resolved.tree(), resolved.origins, verb="evaluate", ignore=_IGNORED, inputs=inputs)
-    if claimed.resumed and (request.out / RESULTS).exists() and not (request.out / FAILED).exists():
-        print(f"nothing to do: {request.out / RESULTS} holds these results already")
+    claimed = claim(out, resolved.tree(), resolved.origins, verb="evaluate", ignore=_IGNORED, inputs=inputs)
+    if claimed.resumed and (out / RESULTS).exists() and not (out / FAILED).exists():
+        print(f"nothing to do: {out / RESULTS} holds these results already")
         return 0
     print("\n".join([*scope.warnings, *_counts(judged, source)]))
     device, reason = choose_device(config.device)
@@ -131,15 +129,15 @@ def run(request: Request) -> int:
     features, kept, lost = embed_judged(
         judged,
         encoders,
-        request.out / "features",
+        out / "features",
         device=device,
         batch_size=config.batch_size,
         threads=config.threads,
     )
     failed = [*failed, *lost]
-    record_failures(request.out, failed)
+    record_failures(out, failed)
     report = _report(_study(kept, features, config), scope, source, _command(request))
-    return _finish(report, request.out, failed)
+    return _finish(report, out, failed)
 
 
 # ---- which slides may be judged -------------------------------------------------------------------------------------

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from lamella.config import Request, Settings
 from lamella.engine.rundir import claim
 from lamella.errors import LamellaError
@@ -37,11 +35,9 @@ def run(request: Request) -> int:
     with_mask = sum(row.mask_path is not None for row in rows)
     print(f"{_count(rows)}: {with_mask} with a mask, {len(rows) - with_mask} whose tissue is to be computed")
     if request.dry_run:
-        print(yaml.safe_dump(resolved.tree(), sort_keys=False).rstrip())
+        print(resolved.text())
         return 0
-    if request.out is None:
-        raise LamellaError("lamella index", "no output folder was given", "Add `-o index`.")
-    out = request.out
+    out = request.folder()
     inputs = {"slides": [Path(os.path.relpath(path, out)).as_posix() for path in request.paths], "mpp": mpp}
     tree = resolved.tree()
     claim(out, tree, resolved.origins, verb="index", inputs=inputs)

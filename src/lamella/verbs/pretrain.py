@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from lamella.config import Request, Resolved, Settings
 from lamella.data.cross import CrossDataSettings, CrossSamples
@@ -87,9 +86,7 @@ def run(request: Request) -> int:
         work = _work(config, catalogue, world)
         if request.dry_run:
             return _dry_run(resolved, work)
-        if request.out is None:
-            raise LamellaError("lamella pretrain", "no output folder is given", "Add -o, such as `-o runs/first`.")
-        out, inputs = request.out, {"anchors": catalogue.hash}
+        out, inputs = request.folder(), {"anchors": catalogue.hash}
         tree = resolved.tree()
         world.on_main(lambda: claim(out, tree, resolved.origins, verb="pretrain", ignore=_IGNORED, inputs=inputs))
         return _train(work, out, settings_hash(tree, ignore=_IGNORED, inputs=inputs))
@@ -247,7 +244,7 @@ def _excluded(config: Config) -> str:
 
 def _dry_run(resolved: Resolved[Config], work: _Work) -> int:
     if work.world.is_main:
-        print(yaml.safe_dump(resolved.tree(), sort_keys=False), end="")
+        print(resolved.text())
         print("\n".join(work.describe()))
         print("dry run: nothing was written")
     return 0
