@@ -39,7 +39,7 @@ def write_pyramid(
     tile_px: int = 256,
     compression: str | None = None,
 ) -> Path:
-    """A tiled TIFF pyramid of `pixels` (H, W, 3), each level half of the one before; resolution tags unless mpp is None."""
+    """A tiled TIFF pyramid of `pixels` (H, W, 3), each level half of the one before; no spacing if mpp is None."""
     with tifffile.TiffWriter(path) as writer:
         for level in range(levels):
             factor = 2**level

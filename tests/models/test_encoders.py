@@ -15,9 +15,9 @@ from lamella.models.encoders import (
     InputContract,
     ViTEncoder,
     fresh_vit,
-    load_encoder,
     random_twin,
 )
+from lamella.models.hub import load_encoder
 from lamella.models.vit import ViTSettings
 
 SETTINGS = ViTSettings(patch_px=4, dim=16, depth=2, heads=2)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import lamella
 from lamella.errors import CheckpointError
-from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit, load_encoder
-from lamella.models.hub import from_pretrained, model_card, save_pretrained
+from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
+from lamella.models.hub import from_pretrained, load_encoder, model_card, save_pretrained
 from lamella.models.vit import ViTSettings
 
 SETTINGS = ViTSettings(patch_px=4, dim=16, depth=2, heads=2)

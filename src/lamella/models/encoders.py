@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -149,22 +148,6 @@ def check_images(images: Tensor) -> None:
     """Refuse anything but uint8 (B, 3, H, W): floats would be normalised twice."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 (B, 3, H, W), not {images.dtype} {tuple(images.shape)}")
-
-
-def load_encoder(spec: str | Path) -> Encoder:
-    """Load an encoder.
-
-    Args:
-        spec: A model folder, a Hugging Face hub id (`owner/name`), or `colour-stats`.
-
-    Raises:
-        CheckpointError: There is no such model, or it is damaged.
-    """
-    if str(spec) == COLOUR_STATS:
-        return ColourStatistics()
-    from lamella.models.hub import from_pretrained  # hub builds the encoders of this file
-
-    return from_pretrained(spec)
 
 
 def random_twin(encoder: Encoder, seed: int = 0) -> ViTEncoder:

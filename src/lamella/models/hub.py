@@ -15,11 +15,25 @@ from torch import Tensor
 
 from lamella.errors import CheckpointError, first_line
 from lamella.formats.atomic import whole_file, write_json, write_text
-from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
+from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, InputContract, ViTEncoder, fresh_vit
 from lamella.models.vit import ViTSettings
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 FORMAT = "lamella-vit-1"
+
+
+def load_encoder(spec: str | Path) -> Encoder:
+    """Load an encoder.
+
+    Args:
+        spec: A model folder, a Hugging Face hub id (`owner/name`), or `colour-stats`.
+
+    Raises:
+        CheckpointError: There is no such model, or it is damaged.
+    """
+    if str(spec) == COLOUR_STATS:
+        return ColourStatistics()
+    return from_pretrained(spec)
 
 
 def save_pretrained(

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError, SlideError
 from lamella.slides.dicom import DicomReader, is_dicom, series_files
 from lamella.slides.image import IMAGE_SUFFIXES, ImageReader
 from lamella.slides.openslide import OpenSlideReader
+from lamella.slides.reader import Reader
 from lamella.slides.tiff import TiffReader
-
-if TYPE_CHECKING:
-    from lamella.slides.slide import Reader
 
 READERS: dict[str, Callable[[Path], Reader]] = {
     "tiff": TiffReader,

@@ -7,17 +7,17 @@ the resolution, the choice of the level, exact resampling and stated padding.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 
 from lamella.errors import SlideError
 from lamella.geometry import Box, Frame, LevelMethod, choose_level
 from lamella.slides.mpp import Resolution, resolve_mpp
+from lamella.slides.reader import Reader
+from lamella.slides.readers import open_reader
 from lamella.slides.resample import reach_px, resample
 
 # Outside the slide there is glass.
@@ -26,29 +26,6 @@ PADDING_VALUE = 255
 # Level pixels held at once while reading: 50 MB of pixels, 200 MB where they are averaged as floats. A thumbnail of a
 # 100,000 px slide without a pyramid is read in bands of this size.
 MAX_SOURCE_PX = 2**24
-
-
-class Reader(Protocol):
-    """What a file format must offer. Opening a file it cannot read raises SlideError with the cause."""
-
-    name: str
-    properties: Mapping[str, str]
-    """Everything the file states, with OpenSlide's key names where they exist."""
-
-    @property
-    def level_sizes(self) -> list[tuple[int, int]]:
-        """(width, height) in pixels of each level, level 0 first and finest."""
-        ...
-
-    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """(height, width, 3) uint8 of a rectangle that lies wholly inside the level, in that level's pixels.
-
-        Raises:
-            SlideError: A tile is corrupt; the message names slide, level and tile.
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +162,6 @@ def open_slide(
         SlideError: The file is missing, or every reader refused it (each reader's word is listed).
         ResolutionError: The micrometres per pixel are missing or absurd.
     """
-    from lamella.slides.readers import open_reader  # readers know this file's protocol; import them when used
-
     path = Path(path)
     if not path.exists():
         raise SlideError(path, "the file does not exist", "Correct the path, or remove the row from the manifest.")

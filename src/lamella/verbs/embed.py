@@ -18,7 +18,8 @@ from lamella.engine.rundir import claim
 from lamella.engine.world import DeviceName, choose_device
 from lamella.errors import LamellaError, SlideError
 from lamella.formats.tables import write_csv
-from lamella.models.encoders import Encoder, load_encoder
+from lamella.models.encoders import Encoder
+from lamella.models.hub import load_encoder
 from lamella.slides.grid import GridSettings, read_tile_table, tile_grid
 from lamella.slides.index import IndexedSlide, SlideIndex
 from lamella.verbs.progress import progress

@@ -41,8 +41,8 @@ from lamella.metrics.report import Report, Unasked
 from lamella.metrics.representation import per_dimension_std, rankme
 from lamella.metrics.robustness import RobustnessSettings
 from lamella.metrics.study import Answer, CannotAsk, Study
-from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, ViTEncoder, load_encoder, random_twin
-from lamella.models.hub import CONFIG_FILE
+from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, ViTEncoder, random_twin
+from lamella.models.hub import CONFIG_FILE, load_encoder
 from lamella.slides.grid import GridSettings
 from lamella.slides.index import IndexedSlide, SlideIndex
 from lamella.verbs.embed import FAILED, model_and_index, record_failures
