@@ -59,7 +59,7 @@ def test_some_bad_slides_are_exit_code_1_and_all_bad_says_so(slides, tmp_path, c
     assert "failed: z: " in shown
     assert "2 ok, 1 failed" in shown
     assert "failed.csv" in shown
-    assert run(slides / "z.svs", "-o", tmp_path / "other") == 1
+    assert run(slides / "z.svs", "-o", tmp_path / "other") == 2
     shown = capsys.readouterr().out
     assert "no usable slide remains" in shown
     assert "next:" not in shown
@@ -104,7 +104,7 @@ def test_a_slide_added_to_the_manifest_is_added_to_the_index(slides, tmp_path):
 
 def test_a_stated_mpp_mends_a_missing_one_and_a_contradiction_is_told(make_slide, tmp_path, capsys):
     bare = make_slide("bare.tif", 256, 256, mpp=None)
-    assert run(bare, "-o", tmp_path / "one") == 1
+    assert run(bare, "-o", tmp_path / "one") == 2
     assert "`--mpp 0.5`" in capsys.readouterr().out
     assert run(bare, "-o", tmp_path / "two", "--mpp", "0.5") == 0
     other = make_slide("other.tif", 256, 256, mpp=1.0)

@@ -26,7 +26,7 @@ class Config(Settings):
 
 
 def run(request: Request) -> int:
-    """Index the slides; 1 if some of them cannot be used."""
+    """Index the slides; 1 if some of them cannot be used, 2 if none can."""
     resolved = request.resolve(Config)
     if not request.paths:
         raise LamellaError("lamella index", "no slides were given", "Give a manifest CSV, folders or slide files.")
@@ -64,8 +64,8 @@ def _tell(fates: Sequence[SlideFate], out: Path) -> int:
         print(f"reasons: {out / FAILED_FILE}; mend them and run the same command: finished slides are kept")
     if not counts["ok"]:
         print("no usable slide remains")
-    else:
-        print(f"next: lamella anchors {out} -o anchors")
+        return 2
+    print(f"next: lamella anchors {out} -o anchors")
     return 1 if bad else 0
 
 
