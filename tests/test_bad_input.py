@@ -124,7 +124,7 @@ def manifest(folder: Path, *rows: str, header: str = "slide_id,wsi_path,mask_pat
 
 def test_a_missing_file_fails_alone(lamella, tmp_path, slides):
     given = manifest(tmp_path, "good,slides/good.tif,", "gone,slides/gone.tif,")
-    code, shown = lamella("index", given, "-o", tmp_path / "index")
+    code, _ = lamella("index", given, "-o", tmp_path / "index")
     assert code == 1
     (failed,) = rows_of(tmp_path / "index" / "failed.csv")
     assert failed["slide_id"] == "gone"
