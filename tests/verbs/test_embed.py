@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, mean_colour):
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_slide_gets_a_file_whose_rows_are_its_tiles(run, judged_index: Path, tmp_path: Path, capsys) -> None:
@@ -47,6 +47,14 @@ def test_every_slide_gets_a_file_whose_rows_are_its_tiles(run, judged_index: Pat
     printed = capsys.readouterr().out
     assert "wrote 216 tiles of 6 slides" in printed
     assert "next: lamella evaluate model" in printed
+
+
+def test_a_map_is_drawn_of_each_slide_and_only_then(run, judged_index: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(judged_index, out, "maps=false") == 0
+    assert not (out / "maps").exists()
+    assert run(judged_index, out) == 0  # another picture is no other result
+    assert {path.name for path in (out / "maps").iterdir()} == {f"{path.stem}.png" for path in out.glob("*.h5")}
 
 
 def test_an_identical_rerun_changes_nothing_and_encodes_nothing(run, judged_index, tmp_path, mean_colour) -> None:

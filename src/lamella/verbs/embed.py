@@ -17,6 +17,7 @@ from lamella.data.tiles import TileBatches
 from lamella.engine.rundir import claim
 from lamella.engine.world import DeviceName, choose_device
 from lamella.errors import LamellaError, SlideError
+from lamella.formats.h5 import read_features
 from lamella.formats.tables import write_csv
 from lamella.models.encoders import Encoder
 from lamella.models.hub import load_encoder
@@ -24,9 +25,11 @@ from lamella.slides.grid import GridSettings, read_tile_table, tile_grid
 from lamella.slides.index import IndexedSlide, SlideIndex
 from lamella.verbs.progress import progress
 from lamella.verbs.tile_features import is_embedded, tile_size, tiles_digest, write_slide
+from lamella.view.maps import TileFeatures, draw_feature_map, pca_colours
 
-_IGNORED = ("batch_size", "threads", "device")  # they change speed and memory, not results
+_IGNORED = ("batch_size", "threads", "device", "maps")  # they change speed, memory and pictures, not results
 FAILED = "failed.csv"
+_LEAST_TILES = 3  # a colour has three components
 
 
 class Config(Settings):
@@ -48,6 +51,8 @@ class Config(Settings):
     """Tiles read at once."""
     device: DeviceName = "auto"
     """Where the encoder runs."""
+    maps: bool = True
+    """Also draw, for each slide, its tiles in the colours of their features: maps/<slide_id>.png."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,10 @@ def _embed_all(work: _Work, folder: Path, device: torch.device) -> tuple[dict[st
     failed: list[dict[str, str]] = []
     for slide in progress(work.slides, "embed"):
         try:
-            counts[slide.slide_id] = _embed_slide(work, slide, folder / f"{slide.slide_id}.h5", device)
+            path = folder / f"{slide.slide_id}.h5"
+            counts[slide.slide_id] = _embed_slide(work, slide, path, device)
+            if work.config.maps and counts[slide.slide_id] >= _LEAST_TILES:
+                _draw_map(slide, path, folder / "maps" / f"{slide.slide_id}.png")
         except (SlideError, OSError) as error:
             failed.append(failure(slide, error))
             print(f"{slide.slide_id} failed: {error}")
@@ -169,6 +177,16 @@ def _embed_slide(work: _Work, slide: IndexedSlide, path: Path, device: torch.dev
     return table.num_rows
 
 
+def _draw_map(slide: IndexedSlide, features: Path, picture: Path) -> None:
+    """The slide beside its tiles in the first three components of its own features, unless it was drawn since."""
+    if picture.exists() and picture.stat().st_mtime_ns >= features.stat().st_mtime_ns:
+        return
+    stored = read_features(features)
+    tiles = TileFeatures(slide, stored.coords_px0, float(stored.attributes["patch_size_level0"]), stored.features)
+    (colours,) = pca_colours([stored.features])
+    draw_feature_map(tiles, colours, picture)
+
+
 def _dry_run(work: _Work, resolved: Resolved[Config], reason: str) -> int:
     print(resolved.text())
     counts = {slide.slide_id: work.table(slide).num_rows for slide in work.slides}
@@ -183,6 +201,8 @@ def _dry_run(work: _Work, resolved: Resolved[Config], reason: str) -> int:
 
 def _say(folder: Path, counts: dict[str, int], failed: list[dict[str, str]], index: Path, model: str) -> None:
     print(f"wrote {sum(counts.values())} tiles of {len(counts)} slides to {folder} (<slide_id>.h5)")
+    if (folder / "maps").exists():
+        print(f"look at {folder / 'maps'}: tiles whose features are alike have like colours")
     empty = [slide_id for slide_id, count in counts.items() if count == 0]
     if empty:
         print(f"no tile holds enough tissue (grid.min_tissue_fraction) on: {', '.join(empty)}; their files are empty")
