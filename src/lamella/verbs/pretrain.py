@@ -197,7 +197,10 @@ def _facts(work: _Work, out: Path, rows: list[StepRow], monitors: list[dict[str,
             f"{sampling.targets_per_context} targets of {sampling.target_fov_um:g} um at "
             f"{sampling.target_output_mpp:g} (profile {sampling.profile_id}, catalogue {work.catalogue.hash})."
         ),
-        "method": f"{config.method.name}, target {config.method.target}, teacher {config.method.teacher}",
+        "method": (
+            f"{config.method.name}, target {config.method.target}, teacher {config.method.teacher}, "
+            f"regulariser {config.method.regulariser.name}"
+        ),
         "images seen": f"{rows[-1].images_seen:,}",
         "loss": f"{_loss(rows[-_ends(rows) :]):.4f}, mean of the last {_ends(rows)} steps",
         "held views": _judged(last),

@@ -126,5 +126,5 @@ def _finish(folder: Path, drawn: int, count: int, failed: list[dict[str, str]], 
     else:
         (folder / FAILED).unlink(missing_ok=True)
     print(f"wrote {drawn} pictures of {count} samples to {folder}" if drawn else f"nothing to do: {folder} is complete")
-    print(f"next: lamella pretrain {anchors} -o runs/first")
+    print(f"next: lamella pretrain {anchors} -p small -o runs/first")
     return 1 if failed else 0
