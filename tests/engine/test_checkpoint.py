@@ -111,6 +111,23 @@ def test_a_checkpoint_without_its_seal_was_cut_short_and_does_not_count(tmp_path
     assert "step_00000002.pt" not in names(tmp_path)  # and is cleared away
 
 
+def test_checkpoints_without_their_checksums_are_no_fresh_start(tmp_path):
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(), "h")
+    checkpoints.save(*parts(), Progress(1, 8)).with_suffix(".json").unlink()
+    with pytest.raises(CheckpointError, match=r"step_00000001\.json is missing"):
+        checkpoints.resume(*parts())
+
+
+def test_a_write_cut_short_leaves_no_checkpoint(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(), "h")
+    with monkeypatch.context() as patched:
+        patched.setattr("lamella.engine.checkpoint.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(*parts(), Progress(1, 8))
+    assert list(tmp_path.iterdir()) == []
+    assert checkpoints.resume(*parts()) == Progress(0, 0)
+
+
 def test_a_damaged_seal_is_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, CheckpointSettings(), "hash")
     checkpoints.save(*parts(), Progress(1, 8)).with_suffix(".json").write_text("{")

@@ -1,7 +1,7 @@
 """Checkpoints: whole or absent, verified before use, and never traded for a fresh start.
 
-A checkpoint is two files: `step_00000300.pt` (weights, optimiser, step) and `step_00000300.json` (its SHA-256, written
-after it). Without the second file the first does not count: the write was cut short.
+A checkpoint is two files: `step_00000300.json` (a SHA-256) and `step_00000300.pt` (weights, optimiser, step), which
+appears last. So a write that is cut short leaves no .pt file, and a .pt file alone was put there by someone else.
 """
 
 from __future__ import annotations
@@ -92,20 +92,22 @@ class Checkpoints:
         }
         with whole_file(path) as part:
             digest = _write_state(state, part)
-        seal = {"sha256": digest, "step": progress.step, "images_seen": progress.images_seen}
-        write_json(path.with_suffix(".json"), seal)
+            seal = {"sha256": digest, "step": progress.step, "images_seen": progress.images_seen}
+            write_json(path.with_suffix(".json"), seal)
         self._retain()
         self._saved_at = time.monotonic()
         return path
 
     def resume(self, method: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Load the latest checkpoint; without one, the run starts at step 0.
+        """Load the latest checkpoint; where there has never been one, the run starts at step 0.
 
         Raises:
-            CheckpointError: The latest checkpoint is damaged, of another architecture or of other settings.
+            CheckpointError: The latest checkpoint is damaged, of another architecture or of other settings, or the
+                checkpoints' checksums are gone.
         """
         path = self.latest()
         if path is None:
+            self._refuse_unsealed()
             return Progress(0, 0)
         state = _read_state(path)
         _refuse_other_architecture(path, state["method"], method.state_dict())
@@ -116,6 +118,15 @@ class Checkpoints:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         return Progress(state["step"], state["images_seen"])
+
+    def _refuse_unsealed(self) -> None:
+        """A checkpoint that cannot be verified must not become a fresh start in silence."""
+        for path in sorted(self.folder.glob("step_*.pt")):
+            raise CheckpointError(
+                path,
+                f"its checksum {path.with_suffix('.json').name} is missing, so it cannot be verified",
+                "Copy that file too, or delete the checkpoint to start anew.",
+            )
 
     def _retain(self) -> None:
         """Delete all but the newest and the milestones."""
