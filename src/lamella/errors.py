@@ -97,12 +97,14 @@ class MissingExtraError(LamellaError):
         return type(self), (self.thing, self.extra)
 
 
-# What the operating system says when a disk takes no more: no space, over quota, read-only.
+_MAKE_ROOM = "Make room and run the same command; what was finished is kept."
+_ELSEWHERE = "Choose a folder that you may write to."
+# What the operating system says when a disk takes no write, and what to do about it.
 _STORAGE_ERRNOS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "writing there is not permitted",
+    errno.ENOSPC: ("the disk is full", _MAKE_ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _MAKE_ROOM),
+    errno.EROFS: ("the file system is read-only", _ELSEWHERE),
+    errno.EACCES: ("writing there is not permitted", _ELSEWHERE),
 }
 
 
@@ -114,9 +116,7 @@ def storage_faults(path: Path | str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _STORAGE_ERRNOS:
             raise
-        raise StorageError(
-            path, _STORAGE_ERRNOS[error.errno], "Nothing half-written was left; make room and run the same command."
-        ) from error
+        raise StorageError(path, *_STORAGE_ERRNOS[error.errno]) from error
 
 
 def first_line(error: object) -> str:

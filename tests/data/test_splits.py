@@ -61,7 +61,7 @@ def test_many_shared_groups_are_counted() -> None:
         refuse_shared_groups(groups, np.tile([0, 1], 9))
 
 
-def test_patients_are_the_groups_only_if_every_slide_names_one() -> None:
+def test_a_slide_without_a_patient_is_a_group_and_tears_no_patient_apart() -> None:
     assert groups_of(["a", "b"], ["p", "p"]) == (["p", "p"], "patient")
-    assert groups_of(["a", "b"], ["p", None]) == (["a", "b"], "slide")
-    assert groups_of(["a", "b"], ["p", ""]) == (["a", "b"], "slide")
+    assert groups_of(["a", "b", "c"], ["p", "p", None]) == (["p", "p", "c"], "group")
+    assert groups_of(["a", "b"], [None, ""]) == (["a", "b"], "slide")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.tiny import TINY_NETWORK
 
 import lamella
 from lamella import cli
@@ -31,18 +32,9 @@ from lamella.verbs import pretrain
 SAMPLING = CrossSampling(
     profile_id="test", context_fov_um=64, target_fov_um=16, targets_per_context=2, target_margin_um=0
 )
-# A network of a few thousand weights and batches of four: a step takes milliseconds.
 SMALL = (
-    "method.encoder.dim=16",
-    "method.encoder.depth=1",
-    "method.encoder.heads=2",
-    "method.predictor.width=16",
-    "method.predictor.depth=1",
-    "method.predictor.heads=2",
-    "data.batch_size=4",
-    "data.workers=0",
+    *TINY_NETWORK,
     "budget.images=32",
-    "log.tensorboard=false",
     "log.monitor_images=6",
     "log.monitor_every_images=12",
     "device=cpu",

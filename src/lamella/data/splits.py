@@ -91,12 +91,17 @@ def refuse_shared_groups(groups: np.ndarray, parts: np.ndarray, *, noun: str = "
 
 
 def groups_of(slides: Sequence[str], patients: Sequence[str | None]) -> tuple[list[str], str]:
-    """What is held out together: the patient where every slide names one, else the slide; and the noun for it.
+    """What is held out together: the patient of each slide, or the slide itself where none is named.
+
+    One slide without a patient must not tear the other slides of a patient apart.
 
     Args:
         slides: Slide ids.
         patients: Patient of each slide; None or "" where unknown.
+
+    Returns:
+        The group of each slide, and what to call one: patient, slide, or group where both occur.
     """
-    if slides and all(patients):
-        return [str(patient) for patient in patients], "patient"
-    return list(slides), "slide"
+    groups = [str(patient or slide) for slide, patient in zip(slides, patients, strict=True)]
+    named = sum(bool(patient) for patient in patients)
+    return groups, "slide" if not named else "patient" if named == len(groups) else "group"

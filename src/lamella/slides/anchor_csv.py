@@ -43,16 +43,7 @@ COLUMNS = (
     "spacing_tolerance",
 )
 # Columns of the file that are settings of the profile; they must agree with the profile it is imported with.
-_PROFILE_COLUMNS = (
-    "context_mpp",
-    "target_mpp",
-    "context_fov_um",
-    "target_fov_um",
-    "targets_per_context",
-    "min_tissue_fraction",
-    "target_margin_um",
-    "spacing_tolerance",
-)
+_PROFILE_COLUMNS = tuple(name for name in COLUMNS if name in CrossSampling.model_fields and name != "profile_id")
 _NEEDED = ("anchor_id", "slide_id", "center_x_level0", "center_y_level0")
 _CHUNK = 2**16  # anchors checked at a time
 
