@@ -66,6 +66,7 @@ def test_images_of_another_kind_are_refused(encoder: ViTEncoder, wrong: torch.Te
 def test_the_spacing_of_the_contract_reaches_the_positions(encoder: ViTEncoder) -> None:
     coarser = ViTEncoder(encoder.vit, dataclasses.replace(CONTRACT, mpp=1.0), "coarser")
     assert not torch.allclose(coarser.pooled(images()), encoder.pooled(images()), atol=1e-3)
+    assert torch.equal(coarser.pooled(images()), encoder.pooled(images(), mpp=1.0))  # what the images say wins
     with pytest.raises(ValueError, match="patch_px and dim"):
         ViTEncoder(encoder.vit, dataclasses.replace(CONTRACT, dim=32), "wrong")
 

@@ -66,8 +66,9 @@ class TextureEncoder:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.mpps: set[float | None] = set()
 
-    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+    def pooled(self, images: torch.Tensor, mpp: float | None = None) -> torch.Tensor:
         self.batches.append(len(images))
         grey = images.float().mean(1)
         grey = (grey - grey.mean((1, 2), keepdim=True)) / grey.std((1, 2), keepdim=True)
@@ -82,14 +83,15 @@ class TextureEncoder:
 
 
 class MeanEncoder(TextureEncoder):
-    """Stub: the mean colour of a tile; lets tests see which tile became which row."""
+    """Stub: the mean colour of a tile; lets tests see which tile became which row, and at what spacing."""
 
     name = "mean"
     fingerprint = "fedcba9876543210"
     contract = InputContract(0.5, TILE_PX, (0.0,) * 3, (1.0,) * 3, patch_px=16, dim=3)
 
-    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+    def pooled(self, images: torch.Tensor, mpp: float | None = None) -> torch.Tensor:
         self.batches.append(len(images))
+        self.mpps.add(mpp)
         return images.float().mean((2, 3))
 
 

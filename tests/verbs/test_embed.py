@@ -57,6 +57,18 @@ def test_a_map_is_drawn_of_each_slide_and_only_then(run, judged_index: Path, tmp
     assert {path.name for path in (out / "maps").iterdir()} == {f"{path.stem}.png" for path in out.glob("*.h5")}
 
 
+def test_the_encoder_is_told_the_spacing_of_the_tiles(run, judged_index: Path, tmp_path: Path, mean_colour) -> None:
+    assert run(judged_index, tmp_path / "out", "mpp=1.0", "tile_px=32") == 0
+    assert mean_colour.mpps == {1.0}  # not the 0.5 of its contract
+
+
+def test_tiles_of_several_spacings_are_refused(run, judged_index: Path, tmp_path: Path) -> None:
+    rows = [{"slide_id": "s1", "x_px0": 0, "y_px0": 0, "fov_um": 32 * mpp * 2, "mpp": mpp} for mpp in (0.5, 1.0)]
+    write_csv(tmp_path / "tiles.csv", rows, list(rows[0]))
+    with pytest.raises(LamellaError, match="2 spacings"):
+        run(judged_index, tmp_path / "out", f"tiles={tmp_path / 'tiles.csv'}")
+
+
 def test_an_identical_rerun_changes_nothing_and_encodes_nothing(run, judged_index, tmp_path, mean_colour) -> None:
     out = tmp_path / "out"
     run(judged_index, out)

@@ -59,11 +59,11 @@ class Encoder(Protocol):
     def fingerprint(self) -> str:
         """16 hex digits that change with the architecture, the weights or the contract."""
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to float (B, N, D), row by row."""
+    def tokens(self, images: Tensor, mpp: float | None = None) -> Tensor:
+        """uint8 (B, 3, H, W) at `mpp` (the contract's unless given) to float (B, N, D), row by row."""
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to float (B, D)."""
+    def pooled(self, images: Tensor, mpp: float | None = None) -> Tensor:
+        """uint8 (B, 3, H, W) at `mpp` (the contract's unless given) to float (B, D)."""
 
     def to(self, device: Any) -> Any:
         """Move the weights; images must be on the same device."""
@@ -81,10 +81,16 @@ class ViTEncoder(nn.Module):
         self.contract, self.name = contract, name
         self.requires_grad_(False).eval()
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """All patch tokens of uint8 (B, 3, H, W) images: (B, N, D).
+    def tokens(self, images: Tensor, mpp: float | None = None) -> Tensor:
+        """All patch tokens of images of any size in whole patches; positions are from the image's centre.
 
-        Any size in whole patches is read at the contract's spacing; positions are from the image's centre.
+        Args:
+            images: (B, 3, H, W) uint8.
+            mpp: Their micrometres per pixel; the contract's unless given. Positions are in micrometres, so images at
+                another spacing must say so.
+
+        Returns:
+            (B, N, D) float.
 
         Raises:
             ValueError: The images are not uint8, or not whole patches.
@@ -92,12 +98,12 @@ class ViTEncoder(nn.Module):
         check_images(images)
         patch_px = self.contract.patch_px
         rows, columns = images.shape[-2] // patch_px, images.shape[-1] // patch_px
-        xy_um_N2 = token_centres_um(rows, columns, patch_px * self.contract.mpp, images.device)
+        xy_um_N2 = token_centres_um(rows, columns, patch_px * (mpp or self.contract.mpp), images.device)
         return self.vit(self.normalise(patchify(images, patch_px)), xy_um_N2[None])
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """Mean patch token, (B, D): what the pretraining predicts, and what probes read."""
-        return self.tokens(images).mean(1)
+    def pooled(self, images: Tensor, mpp: float | None = None) -> Tensor:
+        """Mean patch token, (B, D): what the pretraining predicts, and what probes read. Arguments as for `tokens`."""
+        return self.tokens(images, mpp).mean(1)
 
     @property
     def fingerprint(self) -> str:
@@ -126,12 +132,12 @@ class ColourStatistics:
             mpp, size_px, (0.0,) * 3, (1.0,) * 3, patch_px=size_px, dim=width, licence="no weights"
         )
 
-    def tokens(self, images: Tensor) -> Tensor:
+    def tokens(self, images: Tensor, mpp: float | None = None) -> Tensor:
         """One token for the whole image: (B, 1, D)."""
-        return self.pooled(images)[:, None]
+        return self.pooled(images, mpp)[:, None]
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """(B, D) float32 from uint8 (B, 3, H, W) images."""
+    def pooled(self, images: Tensor, mpp: float | None = None) -> Tensor:
+        """(B, D) float32 from uint8 (B, 3, H, W) images; colours do not depend on their spacing."""
         check_images(images)
         return torch.cat([_colour_statistics(part) for part in images.split(_COLOUR_CHUNK)])
 

@@ -39,11 +39,13 @@ def tile_size(contract: InputContract, mpp: float | None, tile_px: int | None) -
     return mpp, side
 
 
-def embedded(batches: Iterable[torch.Tensor], encoder: Encoder, device: torch.device) -> Iterator[np.ndarray]:
-    """(B, D) float32 features of uint8 (B, 3, H, W) batches, in their order."""
+def embedded(
+    batches: Iterable[torch.Tensor], encoder: Encoder, mpp: float, device: torch.device
+) -> Iterator[np.ndarray]:
+    """(B, D) float32 features of uint8 (B, 3, H, W) batches at `mpp`, in their order."""
     for images in batches:
         with torch.inference_mode():
-            yield encoder.pooled(images.to(device, non_blocking=True)).float().cpu().numpy()
+            yield encoder.pooled(images.to(device, non_blocking=True), mpp).float().cpu().numpy()
 
 
 def write_slide(
@@ -60,11 +62,13 @@ def write_slide(
     """Embed the tiles of one slide and write them in TRIDENT's layout, rows in the table's order.
 
     Raises:
+        LamellaError: The tiles have more than one mpp.
         SlideError: A tile cannot be read, or a feature is not a number.
         StorageError: The disk refused the write.
     """
+    mpp = _one_mpp(table, slide.slide_id) if table.num_rows else encoder.contract.mpp
     own = {
-        "mpp": float(table.column("mpp")[0].as_py()) if table.num_rows else encoder.contract.mpp,
+        "mpp": mpp,
         "resample": RESAMPLE,
         "reader": slide.reader,
         "encoder": encoder.name,
@@ -73,8 +77,8 @@ def write_slide(
         "tiles": tiles_digest(table),
         "source": slide.source_hash,
     }
-    trident = _trident(path, slide, table, encoder, overlap_px)
-    features = embedded(batches, encoder, device)
+    trident = _trident(path, slide, table, encoder, mpp, overlap_px)
+    features = embedded(batches, encoder, mpp, device)
     dim = encoder.contract.dim
     write_features(path, tile_corners_px0(table), features, dim=dim, trident=trident, own=own, half=half)
 
@@ -107,13 +111,26 @@ def tiles_digest(table: pa.Table) -> str:
     return digest.hexdigest()[:16]
 
 
-def _trident(path: Path, slide: IndexedSlide, table: pa.Table, encoder: Encoder, overlap_px: int) -> TridentAttributes:
-    filled = table.num_rows > 0
+def _one_mpp(table: pa.Table, slide_id: str) -> float:
+    """The spacing that all tiles of a file share: the file states one, and positions are in micrometres."""
+    found = np.unique(table.column("mpp").to_numpy())
+    if len(found) > 1:
+        raise LamellaError(
+            slide_id,
+            f"its tiles have {len(found)} spacings ({found[0]:g} to {found[-1]:g} um per pixel)",
+            "Give one tile table for each mpp, and embed each into its own folder.",
+        )
+    return float(found[0])
+
+
+def _trident(
+    path: Path, slide: IndexedSlide, table: pa.Table, encoder: Encoder, mpp: float, overlap_px: int
+) -> TridentAttributes:
     return trident_attributes(
         slide_id=slide.slide_id,
         folder=path.parent,
-        tile_px=one_tile_px(table, slide.slide_id) if filled else encoder.contract.size_px,
-        mpp=float(table.column("mpp")[0].as_py()) if filled else encoder.contract.mpp,
+        tile_px=one_tile_px(table, slide.slide_id) if table.num_rows else encoder.contract.size_px,
+        mpp=mpp,
         overlap_px=overlap_px,
         level0_mpp=slide.frame.mpp,
         level0_size_px=(slide.frame.width_px, slide.frame.height_px),
