@@ -18,11 +18,11 @@ import openslide
 import tifffile
 
 from lamella.geometry import Frame
-from lamella.slides.anchors import Catalogue
-from lamella.slides.cataloguing import build_catalogue, grid_candidates
+from lamella.slides.anchors.catalogue import Catalogue
+from lamella.slides.anchors.cataloguing import build_catalogue, grid_candidates
+from lamella.slides.anchors.sampling import CrossSampling
+from lamella.slides.anchors.targets import context_corners_um, grid_placement, target_grid
 from lamella.slides.index import IndexedSlide, SlideIndex, write_slides
-from lamella.slides.sampling import CrossSampling
-from lamella.slides.targets import context_corners_um, grid_placement, target_grid
 from lamella.slides.tissue import TissueMap
 
 SIDE_PX0, MPP = 100_000, 0.25

@@ -95,10 +95,10 @@ def peer_part(slides: str, number: str) -> int:
 
 def anchors_part(out: str, stride: str) -> int:
     from lamella.geometry import Frame
-    from lamella.slides.cataloguing import build_catalogue
+    from lamella.slides.anchors.cataloguing import build_catalogue
+    from lamella.slides.anchors.sampling import CrossSampling
     from lamella.slides.index import IndexedSlide, SlideIndex, write_slides
     from lamella.slides.masks import write_mask
-    from lamella.slides.sampling import CrossSampling
 
     folder = Path(out)
     write_mask(folder / "mask.png", np.ones((3300, 3300), bool))

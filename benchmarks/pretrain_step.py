@@ -21,7 +21,7 @@ import torch
 from lamella.methods.cross_jepa import CrossJepa, CrossJepaSettings, smooth_l1_per_sample
 from lamella.models.predictor import PredictorSettings
 from lamella.models.vit import ViTSettings, patchify, token_centres_um
-from lamella.slides.sampling import CrossSampling
+from lamella.slides.anchors.sampling import CrossSampling
 
 # The shipped profile, but with free targets' largest footprint: K = 4 targets of 256 px in a context of 512 px.
 SAMPLING = CrossSampling()

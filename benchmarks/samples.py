@@ -29,12 +29,12 @@ from PIL import Image
 from lamella.data.augment import StainSettings
 from lamella.data.cross import CrossDataSettings, CrossPlace, CrossSamples
 from lamella.geometry import Box
-from lamella.slides.anchors import Catalogue
-from lamella.slides.cataloguing import build_catalogue
+from lamella.slides.anchors.catalogue import Catalogue
+from lamella.slides.anchors.cataloguing import build_catalogue
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import SlideIndex
 from lamella.slides.indexing import build_index
 from lamella.slides.manifest import find_slides
-from lamella.slides.sampling import CrossSampling
 from lamella.slides.tissue import TissueSettings
 
 REAL_SLIDE = Path(__file__).parents[2] / "shared/data/slides/TCGA-AA-3562-region.tif"

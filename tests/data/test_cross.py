@@ -19,13 +19,13 @@ from lamella.data.cross import CrossDataSettings, CrossSamples
 from lamella.data.loader import batches
 from lamella.errors import EmptyTissueError, LamellaError, SlideError
 from lamella.geometry import Box, Frame
-from lamella.slides.anchors import Anchor, Catalogue
-from lamella.slides.cataloguing import build_catalogue
+from lamella.slides.anchors.catalogue import Anchor, Catalogue
+from lamella.slides.anchors.cataloguing import build_catalogue
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import IndexedSlide, SlideIndex
 from lamella.slides.indexing import build_index
 from lamella.slides.manifest import find_slides
 from lamella.slides.masks import write_mask
-from lamella.slides.sampling import CrossSampling
 from lamella.slides.slide import open_slide
 from lamella.slides.tissue import TissueSettings
 

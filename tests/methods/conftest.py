@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lamella.data.footprint import footprint, pad_ragged
-from lamella.slides.sampling import CrossSampling
+from lamella.slides.anchors.sampling import CrossSampling
 
 # 64 px contexts and 32 px targets at patch 8: 8 x 8 context tokens, 4 x 4 target tokens over 2 x 2 to 3 x 3 of them.
 SAMPLING = CrossSampling(

@@ -13,7 +13,7 @@ from lamella.errors import ConfigError
 from lamella.methods.cross_jepa import CrossJepa, CrossJepaSettings, smooth_l1_per_sample, trivial_losses
 from lamella.models.predictor import PredictorSettings
 from lamella.models.vit import ViTSettings, patchify
-from lamella.slides.sampling import CrossSampling
+from lamella.slides.anchors.sampling import CrossSampling
 
 ENCODER = ViTSettings(patch_px=8, dim=32, depth=2, heads=2)
 PREDICTOR = PredictorSettings(width=16, depth=2, heads=2)

@@ -4,7 +4,7 @@ import pytest
 
 from lamella.cli import main
 from lamella.formats.tables import read_csv
-from lamella.slides.anchors import Catalogue
+from lamella.slides.anchors.catalogue import Catalogue
 from lamella.slides.index import SlideIndex
 from lamella.slides.slide import open_slide
 from lamella.slides.tissue import TissueSettings, find_tissue

@@ -10,11 +10,11 @@ from pydicom.encaps import generate_frames
 
 from lamella.errors import ResolutionError, SlideError
 from lamella.geometry import Box
-from lamella.slides.dicom import DicomReader, read_instance
-from lamella.slides.openslide import OpenSlideReader
-from lamella.slides.readers import open_reader, slide_files
+from lamella.slides.readers.dicom import DicomReader, read_instance
+from lamella.slides.readers.openslide import OpenSlideReader
+from lamella.slides.readers.registry import open_reader, slide_files
+from lamella.slides.readers.tiff import TiffReader
 from lamella.slides.slide import open_slide
-from lamella.slides.tiff import TiffReader
 
 
 def whole(reader, level=0):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from lamella.geometry import Box
 from lamella.slides import slide as slide_module
-from lamella.slides.image import ArrayReader
-from lamella.slides.mpp import Resolution
+from lamella.slides.readers.image import ArrayReader
+from lamella.slides.readers.mpp import Resolution
 from lamella.slides.resample import resample
 from lamella.slides.slide import Slide, SlideCache, open_slide
 

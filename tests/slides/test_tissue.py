@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from lamella.errors import EmptyTissueError
 from lamella.geometry import Box, Frame
-from lamella.slides.mpp import Resolution
+from lamella.slides.readers.mpp import Resolution
 from lamella.slides.slide import Slide
 from lamella.slides.tissue import TissueMap, TissueSettings, find_tissue
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lamella.cli import main
 from lamella.formats.tables import read_csv
-from lamella.slides.anchors import Catalogue
+from lamella.slides.anchors.catalogue import Catalogue
 
 SMALL = ("sampling.context_fov_um=256", "sampling.target_fov_um=64", "qc=false")
 

@@ -7,7 +7,7 @@ import pytest
 
 from lamella.config import Request
 from lamella.errors import SlideError
-from lamella.slides import readers
+from lamella.slides.readers import registry as readers
 from lamella.verbs import doctor
 
 Usage = namedtuple("Usage", "total used free")

@@ -21,11 +21,11 @@ from lamella.config import Request
 from lamella.engine.log import read_monitors, read_steps
 from lamella.errors import CheckpointError, ConfigError, LamellaError, OutputConflictError
 from lamella.formats.tables import write_csv
-from lamella.slides.cataloguing import build_catalogue
+from lamella.slides.anchors.cataloguing import build_catalogue
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import SlideIndex
 from lamella.slides.indexing import build_index
 from lamella.slides.manifest import read_manifest
-from lamella.slides.sampling import CrossSampling
 from lamella.slides.tissue import TissueSettings
 from lamella.verbs import pretrain
 

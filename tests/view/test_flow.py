@@ -4,7 +4,7 @@ from PIL import Image
 
 from lamella.data.augment import StainSettings
 from lamella.data.cross import CrossDataSettings, CrossSamples
-from lamella.slides.anchors import Catalogue
+from lamella.slides.anchors.catalogue import Catalogue
 from lamella.view.flow import flow_image, panels, write_gif, zoom_image
 from lamella.view.marks import colour
 

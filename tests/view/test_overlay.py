@@ -2,8 +2,8 @@ import numpy as np
 from PIL import Image
 
 from lamella.geometry import Frame
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import SlideIndex
-from lamella.slides.sampling import CrossSampling
 from lamella.slides.tissue import TissueMap
 from lamella.view.overlay import draw_anchor_overlay, tissue_edge
 

@@ -24,11 +24,11 @@ from lamella.data.strata import training_order
 from lamella.data.windows import TissueWindows
 from lamella.errors import EmptyTissueError, LamellaError
 from lamella.geometry import Box
-from lamella.slides.anchors import Anchor, Catalogue
+from lamella.slides.anchors.catalogue import Anchor, Catalogue
+from lamella.slides.anchors.sampling import CrossSampling, Fraction
+from lamella.slides.anchors.targets import place_targets
 from lamella.slides.index import IndexedSlide
-from lamella.slides.sampling import CrossSampling, Fraction
 from lamella.slides.slide import SlideCache
-from lamella.slides.targets import place_targets
 
 # What a random number is for: each use has its own stream at every position.
 _SCALE, _TARGETS, _TOKENS, _TURN, _STAIN, _SAME_RESOLUTION = range(6)

@@ -11,7 +11,7 @@ import torch
 from lamella.data.augment import Turn
 from lamella.data.footprint import Footprint, pad_ragged
 from lamella.geometry import Box, LevelMethod
-from lamella.slides.sampling import CrossSampling
+from lamella.slides.anchors.sampling import CrossSampling
 
 Batch = dict[str, torch.Tensor]
 

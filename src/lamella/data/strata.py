@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from lamella.data.order import StratifiedOrder
 from lamella.errors import LamellaError
-from lamella.slides.anchors import Catalogue
+from lamella.slides.anchors.catalogue import Catalogue
 from lamella.slides.index import IndexedSlide
 
 

@@ -24,7 +24,7 @@ from lamella.methods.sigreg import EXPECTED, sigreg
 from lamella.models.encoders import InputContract, ViTEncoder
 from lamella.models.predictor import Predictor, PredictorSettings
 from lamella.models.vit import Normalise, ViT, ViTSettings, patchify, token_centres_um
-from lamella.slides.sampling import CrossSampling
+from lamella.slides.anchors.sampling import CrossSampling
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
 Batch = dict[str, Tensor]

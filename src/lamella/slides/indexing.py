@@ -13,7 +13,6 @@ from lamella.errors import EmptyTissueError, ManifestError, MaskMismatchError, S
 from lamella.formats.atomic import write_text
 from lamella.formats.journal import Journal
 from lamella.formats.tables import write_csv
-from lamella.geometry import mask_frame
 from lamella.slides.index import (
     INDEX_FILE,
     OWN_COLUMNS,
@@ -26,9 +25,9 @@ from lamella.slides.index import (
     write_slides,
 )
 from lamella.slides.manifest import ManifestRow
-from lamella.slides.masks import is_tissue, open_mask, write_mask
-from lamella.slides.slide import Slide, open_slide
-from lamella.slides.tissue import TissueMap, TissueSettings, find_tissue
+from lamella.slides.slide import open_slide
+from lamella.slides.tissue import TissueSettings
+from lamella.slides.tissue_files import given_mask, new_mask
 
 REPORT_FILE = "slide_metadata_build_report.csv"
 EXPORT_FILE = "slide_metadata_index.jsonl"
@@ -106,9 +105,9 @@ def index_slide(row: ManifestRow, folder: Path, settings: TissueSettings) -> tup
             raise SlideError(value, f"the file of column {column} does not exist", "Correct the path in the manifest.")
     with open_slide(row.wsi_path, mpp=row.mpp) as slide:
         tissue, mask_path = (
-            _new_mask(row, slide, folder, settings)
+            new_mask(row, slide, folder, settings)
             if row.mask_path is None
-            else _given_mask(row.mask_path, row, slide, settings)
+            else given_mask(row.mask_path, row, slide, settings)
         )
         share = float(tissue.mask.mean())
         indexed = IndexedSlide(
@@ -146,27 +145,6 @@ def _fate(
         return SlideFate(row, "rejected", str(error))
     except SlideError as error:
         return SlideFate(row, "failed", str(error))
-
-
-def _given_mask(path: Path, row: ManifestRow, slide: Slide, settings: TissueSettings) -> tuple[TissueMap, Path]:
-    file = open_mask(path)
-    height_px, width_px = file.values.shape
-    stated = (row.mask_mpp, row.mask_mpp) if row.mask_mpp else file.mpp
-    frame = mask_frame(slide.frame, width_px, height_px, mpp=stated, tolerance=settings.mask_tolerance, name=path)
-    mask = is_tissue(file.values, settings.mask_values)
-    if not mask.any():
-        which = f"none of its pixels is {settings.mask_values}" if settings.mask_values else "it is 0 everywhere"
-        raise EmptyTissueError(
-            path, f"the mask shows no tissue ({which})", "Give another mask, or correct tissue.mask_values."
-        )
-    return TissueMap(mask, frame), path
-
-
-def _new_mask(row: ManifestRow, slide: Slide, folder: Path, settings: TissueSettings) -> tuple[TissueMap, Path]:
-    mask = find_tissue(slide, settings)
-    path = folder / "masks" / f"{row.slide_id}.png"
-    write_mask(path, mask)
-    return TissueMap(mask, slide.frame.resized(mask.shape[1], mask.shape[0])), path
 
 
 def _source_hash(row: ManifestRow, folder: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lamella.errors import LamellaError, ManifestError
 from lamella.formats.tables import read_csv
-from lamella.slides.readers import slide_files
+from lamella.slides.readers.registry import slide_files
 
 _OWN = {"slide_id", "wsi_path", "slide_path", "mask_path", "mpp", "mpp_x", "mpp_y", "mask_mpp"}
 # Fields of slide_metadata_index.jsonl that are measured anew when the file is imported.

@@ -15,9 +15,9 @@ import numpy as np
 
 from lamella.errors import SlideError
 from lamella.geometry import Box, Frame, LevelMethod, choose_level
-from lamella.slides.mpp import Resolution, resolve_mpp
-from lamella.slides.reader import Reader
-from lamella.slides.readers import open_reader
+from lamella.slides.readers.mpp import Resolution, resolve_mpp
+from lamella.slides.readers.protocol import Reader
+from lamella.slides.readers.registry import open_reader
 from lamella.slides.resample import reach_px, resample
 
 # Outside the slide there is glass.
@@ -156,7 +156,7 @@ def open_slide(
     Args:
         path: The slide's file (or a folder of one DICOM series).
         mpp: Stated micrometres per pixel at level 0; wins over what the file says.
-        readers: Names of the readers to try, in order; all of `lamella.slides.readers.READERS` by default.
+        readers: Names of the readers to try, in order; all of `lamella.slides.readers.registry.READERS` by default.
 
     Raises:
         SlideError: The file is missing, or every reader refused it (each reader's word is listed).

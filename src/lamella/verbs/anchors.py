@@ -12,9 +12,9 @@ import numpy as np
 from lamella.config import Request, Resolved, Settings
 from lamella.engine.rundir import claim
 from lamella.errors import LamellaError
-from lamella.slides.anchor_csv import ImportedAnchors, export_csv
-from lamella.slides.anchors import Catalogue, index_hash, read_shard
-from lamella.slides.cataloguing import (
+from lamella.slides.anchors.anchor_csv import ImportedAnchors, export_csv
+from lamella.slides.anchors.catalogue import Catalogue, index_hash, read_shard
+from lamella.slides.anchors.cataloguing import (
     FAILED_FILE,
     REPORT_FILE,
     SlideAnchors,
@@ -22,9 +22,9 @@ from lamella.slides.cataloguing import (
     grid_candidates,
     grid_size,
 )
+from lamella.slides.anchors.sampling import CrossSampling
+from lamella.slides.anchors.targets import target_grid
 from lamella.slides.index import IndexedSlide, SlideIndex
-from lamella.slides.sampling import CrossSampling
-from lamella.slides.targets import target_grid
 from lamella.verbs.progress import progress
 from lamella.view.overlay import draw_anchor_overlay
 

@@ -90,7 +90,7 @@ def _readers() -> Iterator[Check]:
         import tifffile
         from PIL import Image
 
-        from lamella.slides.readers import READERS
+        from lamella.slides.readers.registry import READERS
     except (ImportError, OSError) as error:  # OSError: the OpenSlide library itself cannot be loaded
         yield Check(
             "missing", "readers", f"they cannot be loaded ({first_line(error)})", "pip install --upgrade lamella"

@@ -25,7 +25,7 @@ from lamella.engine.world import DeviceName, PrecisionName, World, start_world
 from lamella.errors import ConfigError, LamellaError
 from lamella.methods.cross_jepa import CrossJepa, CrossJepaSettings
 from lamella.models.hub import model_card, save_pretrained
-from lamella.slides.anchors import Catalogue
+from lamella.slides.anchors.catalogue import Catalogue
 from lamella.verbs.monitors import alarms, held_views, measure
 from lamella.verbs.progress import progress
 

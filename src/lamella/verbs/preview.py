@@ -15,7 +15,7 @@ from lamella.data.sample import CrossPlace, CrossSample
 from lamella.engine.rundir import claim
 from lamella.errors import LamellaError, SlideError
 from lamella.formats.tables import write_csv
-from lamella.slides.anchors import Catalogue
+from lamella.slides.anchors.catalogue import Catalogue
 from lamella.slides.index import IndexedSlide
 from lamella.slides.slide import Region
 from lamella.verbs.progress import progress

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 
 from lamella.formats.atomic import whole_file
 from lamella.geometry import Box, Frame
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import IndexedSlide
 from lamella.slides.resample import resample_mask
-from lamella.slides.sampling import CrossSampling
 from lamella.slides.tissue import TissueMap
 from lamella.view.marks import ANCHOR, FAINT, INK, LINE, PAPER, draw_scale_bar, font, length_text
 

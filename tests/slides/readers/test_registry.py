@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from lamella.errors import LamellaError, ResolutionError, SlideError
-from lamella.slides.readers import READERS, content, open_reader, slide_files
+from lamella.slides.readers.registry import READERS, content, open_reader, slide_files
 from lamella.slides.slide import open_slide
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)

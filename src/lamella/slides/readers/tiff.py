@@ -24,7 +24,7 @@ import numpy as np
 import tifffile
 
 from lamella.errors import SlideError, first_line
-from lamella.slides.mpp import tiff_resolution
+from lamella.slides.readers.mpp import tiff_resolution
 
 # 341 RGB tiles of 256 px: the overlap between neighbouring views of a sweep stays decoded, and the eight slides that a
 # process keeps open (SlideCache) stay at half a gigabyte.

@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from lamella.errors import SlideError
-from lamella.slides.openslide import OpenSlideReader, on_white
+from lamella.slides.readers.openslide import OpenSlideReader, on_white
 
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
 

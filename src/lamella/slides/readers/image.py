@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lamella.errors import SlideError, first_line
-from lamella.slides.mpp import tiff_resolution
-from lamella.slides.openslide import on_white
+from lamella.slides.readers.mpp import tiff_resolution
+from lamella.slides.readers.openslide import on_white
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.errors import SlideError
-from lamella.slides.mpp import resolve_mpp
-from lamella.slides.tiff import TiffReader
+from lamella.slides.readers.mpp import resolve_mpp
+from lamella.slides.readers.tiff import TiffReader
 
 HEIGHT, WIDTH, TILE = 150, 203, 64
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

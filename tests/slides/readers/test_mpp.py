@@ -3,7 +3,7 @@
 import pytest
 
 from lamella.errors import ResolutionError
-from lamella.slides.mpp import resolve_mpp
+from lamella.slides.readers.mpp import resolve_mpp
 
 TIFF_CM = {"tiff.XResolution": "20000", "tiff.YResolution": "40000", "tiff.ResolutionUnit": "centimeter"}
 

@@ -16,10 +16,10 @@ from lamella.formats.atomic import write_json
 from lamella.formats.journal import Journal
 from lamella.formats.tables import parquet_parts, write_csv
 from lamella.geometry import Frame
-from lamella.slides.anchors import CATALOGUE_FILE, FORMAT, SHARD_SCHEMA, Shard, index_hash
+from lamella.slides.anchors.catalogue import CATALOGUE_FILE, FORMAT, SHARD_SCHEMA, Shard, index_hash
+from lamella.slides.anchors.sampling import CrossSampling
+from lamella.slides.anchors.targets import context_corners_um, fitting_thresholds, target_grid
 from lamella.slides.index import IndexedSlide, SlideIndex, relative_path
-from lamella.slides.sampling import CrossSampling
-from lamella.slides.targets import context_corners_um, fitting_thresholds, target_grid
 from lamella.slides.tissue import TissueMap
 
 REPORT_FILE = "report.csv"

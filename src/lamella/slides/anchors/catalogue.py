@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from lamella.errors import LamellaError, OutputConflictError
 from lamella.formats.tables import read_parquet
 from lamella.geometry import Box, Frame
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import INDEX_FILE, SlideIndex, absolute_path
-from lamella.slides.sampling import CrossSampling
 
 CATALOGUE_FILE = "catalogue.json"
 FORMAT = "lamella anchors 1"

@@ -6,9 +6,9 @@ import tifffile
 from PIL import Image
 
 from lamella.errors import ResolutionError, SlideError
-from lamella.slides import image as image_module
-from lamella.slides.image import ArrayReader, ImageReader
-from lamella.slides.mpp import resolve_mpp
+from lamella.slides.readers import image as image_module
+from lamella.slides.readers.image import ArrayReader, ImageReader
+from lamella.slides.readers.mpp import resolve_mpp
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 

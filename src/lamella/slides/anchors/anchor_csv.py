@@ -11,10 +11,10 @@ import numpy as np
 
 from lamella.errors import LamellaError, ManifestError, SlideError
 from lamella.formats.tables import iterate_csv, write_csv
-from lamella.slides.anchors import Catalogue, anchor_id
-from lamella.slides.cataloguing import Candidates
+from lamella.slides.anchors.catalogue import Catalogue, anchor_id
+from lamella.slides.anchors.cataloguing import Candidates
+from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import IndexedSlide, SlideIndex, relative_path
-from lamella.slides.sampling import CrossSampling
 
 COLUMNS = (
     "anchor_id",

@@ -7,9 +7,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 from lamella.errors import SlideError
-from lamella.slides.dicom import WHOLE_SLIDE, DicomReader, read_instance, series_files
-from lamella.slides.mpp import resolve_mpp
-from lamella.slides.readers import open_reader
+from lamella.slides.readers.dicom import WHOLE_SLIDE, DicomReader, read_instance, series_files
+from lamella.slides.readers.mpp import resolve_mpp
+from lamella.slides.readers.registry import open_reader
 
 TILE = 64
 NOISE = np.random.default_rng(0).integers(0, 256, (150, 203, 3), dtype=np.uint8)

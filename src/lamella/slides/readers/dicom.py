@@ -15,7 +15,7 @@ import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from lamella.errors import SlideError, first_line
-from lamella.slides.openslide import OpenSlideReader
+from lamella.slides.readers.openslide import OpenSlideReader
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP class "VL Whole Slide Microscopy Image Storage"
 _TAGS = ["SOPClassUID", "SeriesInstanceUID", "ImageType", "TotalPixelMatrixColumns", "TotalPixelMatrixRows"]

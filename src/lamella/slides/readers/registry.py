@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lamella.errors import LamellaError, SlideError
-from lamella.slides.dicom import DicomReader, is_dicom, series_files
-from lamella.slides.image import IMAGE_SUFFIXES, ImageReader
-from lamella.slides.openslide import OpenSlideReader
-from lamella.slides.reader import Reader
-from lamella.slides.tiff import TiffReader
+from lamella.slides.readers.dicom import DicomReader, is_dicom, series_files
+from lamella.slides.readers.image import IMAGE_SUFFIXES, ImageReader
+from lamella.slides.readers.openslide import OpenSlideReader
+from lamella.slides.readers.protocol import Reader
+from lamella.slides.readers.tiff import TiffReader
 
 READERS: dict[str, Callable[[Path], Reader]] = {
     "tiff": TiffReader,

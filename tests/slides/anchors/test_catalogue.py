@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from lamella.errors import ConfigError, LamellaError, ManifestError, OutputConflictError
 from lamella.formats.tables import iterate_csv, read_csv, write_csv
 from lamella.geometry import Box, Frame
-from lamella.slides import anchors as anchors_module
-from lamella.slides import cataloguing
-from lamella.slides.anchor_csv import COLUMNS, ImportedAnchors, export_csv
-from lamella.slides.anchors import Catalogue
-from lamella.slides.cataloguing import build_catalogue, grid_positions_px0, grid_size
+from lamella.slides.anchors import catalogue as anchors_module
+from lamella.slides.anchors import cataloguing
+from lamella.slides.anchors.anchor_csv import COLUMNS, ImportedAnchors, export_csv
+from lamella.slides.anchors.catalogue import Catalogue
+from lamella.slides.anchors.cataloguing import build_catalogue, grid_positions_px0, grid_size
+from lamella.slides.anchors.sampling import CrossSampling
+from lamella.slides.anchors.targets import place_targets
 from lamella.slides.index import IndexedSlide, SlideIndex, write_slides
 from lamella.slides.masks import write_mask
-from lamella.slides.sampling import CrossSampling
-from lamella.slides.targets import place_targets
 
 PROFILE = CrossSampling()
 MASK_MPP = 8.0
