@@ -9,6 +9,7 @@ from PIL import Image
 
 from lamella.geometry import Box
 from lamella.slides import slide as slide_module
+from lamella.slides import views
 from lamella.slides.readers.image import ArrayReader
 from lamella.slides.readers.mpp import Resolution
 from lamella.slides.resample import resample
@@ -189,7 +190,7 @@ def test_reading_in_bands_bounds_the_memory_and_changes_nothing(monkeypatch, mpp
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     box = Box(-3.3, 7.6, 390.2, 310.1)
     whole = slide_of(noise).read(box, mpp).pixels.astype(int)
-    monkeypatch.setattr(slide_module, "MAX_SOURCE_PX", 20_000)
+    monkeypatch.setattr(views, "MAX_SOURCE_PX", 20_000)
     slide = slide_of(noise)
     banded = slide.read(box, mpp).pixels
     assert len(slide.reader.read) > 3

@@ -27,7 +27,7 @@ def reach_px(box_px: Box, width_px: int, height_px: int) -> int:
 
     One where it interpolates, none where it copies pixels or averages areas.
     """
-    return int(not _is_copy(box_px, width_px, height_px) and not _shrinks(box_px, width_px, height_px))
+    return int(not is_copy(box_px, width_px, height_px) and not _shrinks(box_px, width_px, height_px))
 
 
 def resample(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
@@ -45,12 +45,19 @@ def resample(pixels: np.ndarray, box_px: Box, width_px: int, height_px: int) -> 
     Returns:
         (height_px, width_px, C) uint8.
     """
-    if _is_copy(box_px, width_px, height_px):
+    if is_copy(box_px, width_px, height_px):
         x0, y0 = round(box_px.x0), round(box_px.y0)
         return np.ascontiguousarray(pixels[y0 : y0 + height_px, x0 : x0 + width_px])
     if _shrinks(box_px, width_px, height_px):
         return _area(pixels, box_px, width_px, height_px)
     return _bilinear(pixels, box_px, width_px, height_px)
+
+
+def is_copy(box_px: Box, width_px: int, height_px: int) -> bool:
+    """Whether the box is whole pixels at their own spacing."""
+    offsets = (box_px.x0 - round(box_px.x0), box_px.y0 - round(box_px.y0))
+    scales = (box_px.width / width_px - 1, box_px.height / height_px - 1)
+    return all(abs(difference) < _WHOLE for difference in (*offsets, *scales))
 
 
 def resample_mask(mask: np.ndarray, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
@@ -59,12 +66,6 @@ def resample_mask(mask: np.ndarray, box_px: Box, width_px: int, height_px: int) 
     columns = np.floor(box_px.x0 + (np.arange(width_px) + 0.5) * box_px.width / width_px).astype(np.int64)
     rows, columns = rows.clip(0, mask.shape[0] - 1), columns.clip(0, mask.shape[1] - 1)
     return mask[rows[:, None], columns[None, :]]
-
-
-def _is_copy(box_px: Box, width_px: int, height_px: int) -> bool:
-    offsets = (box_px.x0 - round(box_px.x0), box_px.y0 - round(box_px.y0))
-    scales = (box_px.width / width_px - 1, box_px.height / height_px - 1)
-    return all(abs(difference) < _WHOLE for difference in (*offsets, *scales))
 
 
 def _shrinks(box_px: Box, width_px: int, height_px: int) -> bool:

@@ -7,6 +7,7 @@ the resolution, the choice of the level, exact resampling and stated padding.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +16,12 @@ import numpy as np
 
 from lamella.errors import SlideError
 from lamella.geometry import Box, Frame, LevelMethod, choose_level
+from lamella.slides import views
 from lamella.slides.readers.mpp import Resolution, resolve_mpp
-from lamella.slides.readers.protocol import Reader
+from lamella.slides.readers.protocol import Reader, Threads, TiledReader
 from lamella.slides.readers.registry import open_reader
-from lamella.slides.resample import reach_px, resample
-
-# Outside the slide there is glass.
-PADDING_VALUE = 255
-
-# Level pixels held at once while reading: 50 MB of pixels, 200 MB where they are averaged as floats. A thumbnail of a
-# 100,000 px slide without a pyramid is read in bands of this size.
-MAX_SOURCE_PX = 2**24
+from lamella.slides.readers.tile_cache import TileCache
+from lamella.slides.views import Source, View, read_in_bands, read_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +38,23 @@ class Region:
     level: int
     padding_fraction: float
     """Share of the area that lies outside the slide and is white."""
+    dct_shrink: int = 1
+    """2 or 4 where the level's JPEG tiles were decoded at a half or a quarter of their size."""
 
 
 @dataclass(slots=True)
 class Slide:
-    """One slide with known micrometres per pixel. Use as a context manager, or call `close`."""
+    """One slide with known micrometres per pixel. Use as a context manager, or call `close`.
+
+    Several threads may read from it at once.
+    """
 
     path: Path
     reader: Reader
     resolution: Resolution
+    dct_scaling: bool = False
+    """Decode JPEG tiles at a half or a quarter of their size where a view is that much coarser than its level. Faster,
+    and not the exact area average: about one grey level off on average."""
     levels: tuple[Frame, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,62 +83,93 @@ class Slide:
             SlideError: The pixels cannot be decoded.
             ValueError: The box is empty.
         """
-        if not (box_px0.width > 0 and box_px0.height > 0 and mpp > 0):
-            raise ValueError(f"cannot read {box_px0} at {mpp} um per pixel: both must be positive")
-        box_um = self.frame.box_um(box_px0)
-        width_px, height_px = (max(1, round(side / mpp)) for side in (box_um.width, box_um.height))
+        width_px, height_px = self._output_px(box_px0, mpp)
         choice = choose_level([level.mpp for level in self.levels], mpp, tolerance)
-        level = self.levels[choice.level]
+        view = self._view(box_px0, choice.level, mpp, tolerance, (width_px, height_px))
+        if view.source_px > views.MAX_SOURCE_PX:
+            pixels = read_in_bands(self.reader, view.source, view.inner.shifted(view.x0, view.y0), width_px, height_px)
+        else:
+            pixels = np.empty((height_px, width_px, 3), np.uint8)
+            read_views(self.reader, [view], pixels[None])
         inside = box_px0.intersection(self.frame.bounds_px).area
         return Region(
-            pixels=self._read_in_bands(choice.level, level.box_px(box_um), width_px, height_px),
-            source_mpp=level.mpp,
-            output_mpp=box_um.width / width_px,
+            pixels=pixels,
+            source_mpp=self.levels[choice.level].mpp,
+            output_mpp=self.frame.box_um(box_px0).width / width_px,
             method=choice.method,
             level=choice.level,
             padding_fraction=max(0.0, 1 - inside / box_px0.area),
+            dct_shrink=view.source.shrink,
         )
+
+    def read_many(
+        self,
+        boxes_px0: Sequence[Box],
+        mpp: float,
+        *,
+        threads: int = 1,
+        tolerance: float = 0.05,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Read boxes of one size together: the same pixels as `read` gives, each tile of the file decoded once.
+
+        Args:
+            boxes_px0: N boxes, as for `read`.
+            mpp: Asked spacing.
+            threads: How many may decode at once.
+            tolerance: As for `read`.
+            out: Memory to read into, of the shape that is returned.
+
+        Returns:
+            (N, H, W, 3) uint8, in the order of the boxes.
+
+        Raises:
+            SlideError: The pixels of a box cannot be decoded.
+            ValueError: A box is empty, the boxes come out in different sizes, or `out` has another shape.
+        """
+        sizes = {self._output_px(box, mpp) for box in boxes_px0}
+        if len(sizes) != 1:
+            raise ValueError(f"boxes that are read together need one size in pixels, not {sorted(sizes) or 'none'}")
+        width_px, height_px = sizes.pop()
+        shape = (len(boxes_px0), height_px, width_px, 3)
+        out = np.empty(shape, np.uint8) if out is None else out
+        if out.shape != shape or out.dtype != np.uint8:
+            raise ValueError(f"out must be uint8 {shape}, not {out.dtype} {out.shape}")
+        level = choose_level([level.mpp for level in self.levels], mpp, tolerance).level
+        planned = [self._view(box, level, mpp, tolerance, (width_px, height_px)) for box in boxes_px0]
+        with Threads(threads) as shared:
+            read_views(self.reader, planned, out, shared)
+        return out
 
     def thumbnail(self, max_px: int) -> Region:
         """The whole slide, its longer side at most `max_px` pixels."""
         width_um, height_um = self.frame.size_um
         return self.read(self.frame.bounds_px, max(self.mpp, max(width_um, height_um) / max_px))
 
-    def _read_in_bands(self, level: int, box_px: Box, width_px: int, height_px: int) -> np.ndarray:
-        """(height_px, width_px, 3) uint8 of a fractional box of a level, holding MAX_SOURCE_PX of it at a time."""
-        reach = reach_px(box_px, width_px, height_px)
-        row_px = box_px.height / height_px
-        rows = max(1, int(MAX_SOURCE_PX / (box_px.width * row_px)))
-        if rows >= height_px:
-            return resample(*self._read_padded(level, box_px, reach), width_px, height_px)
-        pixels = np.empty((height_px, width_px, 3), np.uint8)
-        for top in range(0, height_px, rows):
-            stop = min(top + rows, height_px)
-            band = Box(box_px.x0, box_px.y0 + top * row_px, box_px.x1, box_px.y0 + stop * row_px)
-            pixels[top:stop] = resample(*self._read_padded(level, band, reach), width_px, stop - top)
-        return pixels
+    def _output_px(self, box_px0: Box, mpp: float) -> tuple[int, int]:
+        if not (box_px0.width > 0 and box_px0.height > 0 and mpp > 0):
+            raise ValueError(f"cannot read {box_px0} at {mpp} um per pixel: both must be positive")
+        box_um = self.frame.box_um(box_px0)
+        return max(1, round(box_um.width / mpp)), max(1, round(box_um.height / mpp))
 
-    def _read_padded(self, level: int, box_px: Box, reach: int) -> tuple[np.ndarray, Box]:
-        """Whole pixels around a fractional box of a level, white outside it, and the box within them.
+    def _view(self, box_px0: Box, level: int, mpp: float, tolerance: float, size_px: tuple[int, int]) -> View:
+        box_um = self.frame.box_um(box_px0)
+        exact = Source(level, self.levels[level])
+        if self.dct_scaling:
+            shrunk = self._shrunk(exact, mpp, tolerance)
+            view = View.of(shrunk, shrunk.frame.box_px(box_um), *size_px)
+            # A shrunk level ends before its last odd pixel; views that reach it are read from the level itself.
+            if view.x1 <= shrunk.frame.width_px and view.y1 <= shrunk.frame.height_px:
+                return view
+        return View.of(exact, exact.frame.box_px(box_um), *size_px)
 
-        `reach` more pixels are read on each side where the level has them.
-        """
-        frame = self.levels[level]
-        # 1e-6 px: a box that ends on a pixel edge up to rounding does not need the next pixel.
-        x0, y0 = int(np.floor(box_px.x0 + 1e-6)), int(np.floor(box_px.y0 + 1e-6))
-        x1, y1 = max(x0 + 1, int(np.ceil(box_px.x1 - 1e-6))), max(y0 + 1, int(np.ceil(box_px.y1 - 1e-6)))
-        x0, y0 = min(x0, max(0, x0 - reach)), min(y0, max(0, y0 - reach))
-        x1, y1 = max(x1, min(frame.width_px, x1 + reach)), max(y1, min(frame.height_px, y1 + reach))
-        in_x0, in_y0 = max(0, x0), max(0, y0)
-        in_x1, in_y1 = min(frame.width_px, x1), min(frame.height_px, y1)
-        inner = box_px.shifted(-x0, -y0)
-        if (in_x0, in_y0, in_x1, in_y1) == (x0, y0, x1, y1):
-            return self.reader.read_level(level, x0, y0, x1 - x0, y1 - y0), inner
-        pixels = np.full((y1 - y0, x1 - x0, 3), PADDING_VALUE, np.uint8)
-        if in_x1 > in_x0 and in_y1 > in_y0:
-            inside = self.reader.read_level(level, in_x0, in_y0, in_x1 - in_x0, in_y1 - in_y0)
-            pixels[in_y0 - y0 : in_y1 - y0, in_x0 - x0 : in_x1 - x0] = inside
-        return pixels, inner
+    def _shrunk(self, exact: Source, mpp: float, tolerance: float) -> Source:
+        """The level at the largest shrinking that is still as fine as `mpp`."""
+        frame = exact.frame
+        shrinks = self.reader.shrinks(exact.level) if isinstance(self.reader, TiledReader) else ()
+        factor = max((one for one in shrinks if frame.mpp * one <= mpp * (1 + tolerance)), default=1)
+        size_px = frame.width_px // factor, frame.height_px // factor
+        return Source(exact.level, Frame(*size_px, frame.mpp_x * factor, frame.mpp_y * factor), factor)
 
     def close(self) -> None:
         self.reader.close()
@@ -149,14 +184,21 @@ class Slide:
 
 
 def open_slide(
-    path: Path | str, *, mpp: float | tuple[float, float] | None = None, readers: tuple[str, ...] | None = None
+    path: Path | str,
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    readers: tuple[str, ...] | None = None,
+    dct_scaling: bool = False,
+    cache: TileCache | None = None,
 ) -> Slide:
     """Open a slide with the first reader that takes the file.
 
     Args:
         path: The slide's file (or a folder of one DICOM series).
         mpp: Stated micrometres per pixel at level 0; wins over what the file says.
-        readers: Names of the readers to try, in order; all of `lamella.slides.readers.registry.READERS` by default.
+        readers: Names of the readers to try, in order; all of `readers.registry.READERS` by default.
+        dct_scaling: Shrink JPEG tiles while they are decoded; see `Slide.dct_scaling`.
+        cache: For decoded tiles, shared with other slides; the slide's own by default.
 
     Raises:
         SlideError: The file is missing, or every reader refused it (each reader's word is listed).
@@ -165,20 +207,25 @@ def open_slide(
     path = Path(path)
     if not path.exists():
         raise SlideError(path, "the file does not exist", "Correct the path, or remove the row from the manifest.")
-    reader = open_reader(path, readers)
+    reader = open_reader(path, readers, cache)
     try:
         resolution = resolve_mpp(path, reader.properties, stated=mpp)
     except SlideError:
         reader.close()
         raise
-    return Slide(path, reader, resolution)
+    return Slide(path, reader, resolution, dct_scaling)
 
 
 class SlideCache:
-    """Open slides of one process, at most `max_slides` of them; the least recently used one is closed first."""
+    """Open slides of one process, at most `max_slides` of them; the least recently used one is closed first.
 
-    def __init__(self, max_slides: int = 8) -> None:  # 8: a decoder's buffers are tens of MB a slide
+    They share one cache of decoded tiles, so that memory does not grow with their number. Not for several threads.
+    """
+
+    def __init__(self, max_slides: int = 8, *, dct_scaling: bool = False) -> None:  # 8: few enough for file limits
         self.max_slides = max_slides
+        self.dct_scaling = dct_scaling
+        self._tiles = TileCache()
         self._slides: OrderedDict[tuple[Path, float | tuple[float, float] | None], Slide] = OrderedDict()
 
     def __len__(self) -> int:
@@ -190,7 +237,7 @@ class SlideCache:
         if key in self._slides:
             self._slides.move_to_end(key)
             return self._slides[key]
-        slide = open_slide(path, mpp=mpp)
+        slide = open_slide(path, mpp=mpp, dct_scaling=self.dct_scaling, cache=self._tiles)
         self._slides[key] = slide
         while len(self._slides) > self.max_slides:
             self._slides.popitem(last=False)[1].close()

@@ -6,6 +6,7 @@ orientation and ICC profiles are ignored: the stored pixels are the slide, as th
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,6 +66,7 @@ class ImageReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._decoded: ArrayReader | None = None
+        self._lock = threading.Lock()
         with self._opened() as image:
             self._check(image)
             self._size = image.size
@@ -80,9 +82,11 @@ class ImageReader:
         Raises:
             SlideError: The image cannot be decoded.
         """
-        if self._decoded is None:
-            self._decoded = ArrayReader(self._decode())
-        return self._decoded.read_level(level, x, y, width, height)
+        with self._lock:  # the first thread decodes, the others wait
+            if self._decoded is None:
+                self._decoded = ArrayReader(self._decode())
+            decoded = self._decoded
+        return decoded.read_level(level, x, y, width, height)
 
     def close(self) -> None:
         self._decoded = None

@@ -47,8 +47,9 @@ class OpenSlideReader:
         try:
             image = self._slide.read_region(place, level, (width, height))
         except openslide.OpenSlideError as error:
-            self._slide.close()
-            self._slide = self._open()  # a handle that failed once answers nothing more; the rest may be sound
+            # A handle that failed once answers nothing more; the rest may be sound. The old one is closed when the last
+            # thread that reads from it lets go.
+            self._slide = self._open()
             raise SlideError(
                 self.path,
                 f"level {level} cannot be read at x={x}, y={y} ({width} x {height} px): {first_line(error)}",

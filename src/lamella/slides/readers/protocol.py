@@ -1,15 +1,25 @@
-"""What a file format must offer to be read as a slide."""
+"""What a file format must offer to be read as a slide, and how rectangles of it are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+T = TypeVar("T")
+
+# Pieces of work that each thread gets: fewer would leave one thread with the last, slow piece; more cost a task each.
+_PIECES_PER_THREAD = 8
+
 
 class Reader(Protocol):
-    """What a file format must offer. Opening a file it cannot read raises SlideError with the cause."""
+    """What a file format must offer. Opening a file it cannot read raises SlideError with the cause.
+
+    Several threads may read at once; `close` is called when none does any more.
+    """
 
     name: str
     properties: Mapping[str, str]
@@ -29,3 +39,93 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A rectangle of a level, given by its top-left corner, and the pixels that it is written to."""
+
+    x: int
+    y: int
+    pixels: np.ndarray
+    """(height, width, 3) uint8, usually a part of a larger array; its shape is the rectangle's."""
+
+
+class Threads:
+    """Threads that share a piece of work; with one, everything is done in the thread that asks. A context manager."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+
+    def each(self, work: Callable[[T], object], items: Sequence[T]) -> None:
+        """Do `work` on every item, roughly in their order. An error is raised when no thread is at work any more."""
+        if self._pool is None or len(items) <= 1:
+            for item in items:
+                work(item)
+            return
+        size = max(1, len(items) // (self.count * _PIECES_PER_THREAD))
+
+        def run(piece: Sequence[T]) -> None:
+            for item in piece:
+                work(item)
+
+        futures = [self._pool.submit(run, items[start : start + size]) for start in range(0, len(items), size)]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+ALONE = Threads(1)
+
+
+@runtime_checkable
+class TiledReader(Protocol):
+    """A reader that knows its tiles: it reads many rectangles together, each tile decoded once."""
+
+    def read_crops(self, level: int, crops: Sequence[Crop], *, threads: Threads = ALONE, shrink: int = 1) -> None:
+        """Write the pixels of each crop. With `shrink`, corners and shapes are in pixels of the shrunk level.
+
+        Raises:
+            SlideError: A tile is corrupt; the message names slide, level and tile.
+        """
+        ...
+
+    def shrinks(self, level: int) -> tuple[int, ...]:
+        """Factors by which the level's tiles can be shrunk while they are decoded; 1 is always among them."""
+        ...
+
+
+def read_crops(reader: Reader, level: int, crops: Sequence[Crop], *, threads: Threads = ALONE, shrink: int = 1) -> None:
+    """Write the pixels of each crop, all of which lie wholly inside the level.
+
+    Args:
+        reader: Plans its tiles if it is a TiledReader; else the crops are read one by one, in file order.
+        level: Of the reader.
+        crops: Where from and where to.
+        threads: Who decodes.
+        shrink: One of the reader's `shrinks(level)`.
+
+    Raises:
+        SlideError: Pixels cannot be decoded.
+    """
+    if isinstance(reader, TiledReader):
+        reader.read_crops(level, crops, threads=threads, shrink=shrink)
+        return
+
+    def read(crop: Crop) -> None:
+        height, width = crop.pixels.shape[:2]
+        crop.pixels[...] = reader.read_level(level, crop.x, crop.y, width, height)
+
+    threads.each(read, sorted(crops, key=lambda crop: (crop.y, crop.x)))

@@ -18,6 +18,7 @@ from lamella.slides.readers.image import IMAGE_SUFFIXES, ImageReader
 from lamella.slides.readers.openslide import OpenSlideReader
 from lamella.slides.readers.protocol import Reader
 from lamella.slides.readers.tiff import TiffReader
+from lamella.slides.readers.tile_cache import TileCache
 
 READERS: dict[str, Callable[[Path], Reader]] = {
     "tiff": TiffReader,
@@ -48,12 +49,13 @@ _MARKS = {
 }
 
 
-def open_reader(path: Path | str, names: Sequence[str] | None = None) -> Reader:
+def open_reader(path: Path | str, names: Sequence[str] | None = None, cache: TileCache | None = None) -> Reader:
     """Open a slide with the first reader that takes it.
 
     Args:
         path: A file, or the folder of one DICOM series.
         names: Which readers to try, in this order; all by default.
+        cache: Where readers that decode tiles themselves keep them; each its own by default.
 
     Raises:
         SlideError: None takes it; what each of them said is listed.
@@ -71,7 +73,7 @@ def open_reader(path: Path | str, names: Sequence[str] | None = None) -> Reader:
     remedy = "Fetch the file again from its source, or remove it from the list."
     for name in names:
         try:
-            return READERS[name](path)
+            return TiffReader(path, cache) if READERS[name] is TiffReader else READERS[name](path)
         except SlideError as error:
             refusals.append(f"{name}: {error.cause}")
             if name == "dicom" and is_dicom(path):

@@ -1,112 +1,80 @@
-"""Own reader of tiled TIFF and Aperio SVS.
+"""Own reader of tiled TIFF and SVS: thread-safe, exact at every level, and its errors name the tile.
 
-tifffile reads the structure once; after that a tile is one `os.pread` (no shared file position, so threads need no
-lock) and one call of a decoder. A tile that cannot be decoded is an error that names it, never a white patch.
-
-libjpeg paints over a damaged stream without a word, so JPEG tiles are checked for their end and for bytes that no
-JPEG has in its middle. A stretch overwritten with zeros can still pass: no decoder here tells.
+The structure is parsed once; after that a tile is one `os.pread` (no shared file position, so threads need no lock) and
+one call of a decoder. Views that are read together are planned first: each tile they share is read and decoded once, in
+file order, and a tile that fills its place exactly is decoded right into it. A tile that cannot be decoded is an error
+that names it, never a white patch.
 """
 
 from __future__ import annotations
 
-import logging
+import io
 import os
-import re
 import struct
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
+from PIL import Image
 
 from lamella.errors import SlideError, first_line
-from lamella.slides.readers.mpp import tiff_resolution
+from lamella.slides.readers import tiff_structure as structure
+from lamella.slides.readers.protocol import ALONE, Crop, Threads
+from lamella.slides.readers.tiff_structure import NotThisKind, TiffLevel, read_structure
+from lamella.slides.readers.tile_cache import TileCache
 
-# 341 RGB tiles of 256 px: the overlap between neighbouring views of a sweep stays decoded, and the eight slides that a
-# process keeps open (SlideCache) stay at half a gigabyte.
-CACHE_BYTES = 64 * 2**20
-
-# TIFF tag 259: none, LZW, JPEG, deflate (two numbers), Aperio JPEG 2000 (YCbCr, RGB), JPEG 2000, zstd, WebP.
-_COMPRESSIONS = {1, 5, 7, 8, 32946, 33003, 33005, 34712, 50000, 50001}
-_JPEG = 7
-_APERIO_YCBCR = 33003
-_ENDS_WITH_EOI = {_JPEG, _APERIO_YCBCR, 33005}  # JPEG and raw JPEG 2000 streams both end with the bytes FF D9
-_GREY, _RGB, _YCBCR = 1, 2, 6  # TIFF tag 262
-_REDUCED, _MACRO = 1, 8  # bits of TIFF tag 254: a smaller version of another page; Aperio's macro photo
-# Levels are rounded to whole pixels, and each from the one before: a side may be a pixel or two off the exact ratio.
-_ROUNDING_PX = 2
-# Tiled TIFFs whose tiles do not simply lie side by side (overlap, serpentine order, sparse or padded levels).
-_OTHER_LAYOUTS = {
-    "is_ndpi": "Hamamatsu NDPI",
-    "is_scn": "Leica SCN",
-    "is_bif": "Ventana BIF",
-    "is_philips": "Philips TIFF",
-}
-_DECODER_ERRORS = (RuntimeError, ValueError, TypeError, struct.error)  # imagecodecs' errors are RuntimeErrors
+# These streams state their own size, and their decoders take memory for it before anybody else sees it.
+_STATES_ITS_SIZE = {structure.APERIO_YCBCR, structure.APERIO_RGB, structure.JPEG_2000, structure.WEBP}
+_RAW_JPEG_2000 = {structure.APERIO_YCBCR, structure.APERIO_RGB}
+_EOI = b"\xff\xd9"  # the end of raw JPEG 2000; its decoder would leave out what is missing
+_DECODER_ERRORS = (RuntimeError, ValueError, TypeError, OSError, struct.error)  # imagecodecs' are RuntimeErrors
 # tifffile trusts a file's structure; damaged offsets surface as whatever Python says about them.
-_STRUCTURE_ERRORS = (*_DECODER_ERRORS, OSError, LookupError, ArithmeticError, AttributeError, MemoryError)
+_STRUCTURE_ERRORS = (
+    *_DECODER_ERRORS,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+    AssertionError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
-    """One page of the pyramid: where its tiles are and how they are decoded."""
+class _Piece:
+    """What one crop wants of one tile."""
 
-    decode: Callable[..., Any]
-    """tifffile's decoder of this page: (bytes, tile, jpegtables=) -> (pixels, place, shape)."""
-    jpegtables: bytes | None
-    compression: int
-    width: int
-    height: int
-    tile_width: int
-    tile_height: int
-    columns: int
-    offsets: np.ndarray
-    """(tiles,) uint64 file positions, row-major."""
-    byte_counts: np.ndarray
-    """(tiles,) uint64."""
-
-    @classmethod
-    def of(cls, page: tifffile.TiffPage) -> _Level:
-        columns, rows = -(-page.imagewidth // page.tilewidth), -(-page.imagelength // page.tilelength)
-        if not columns * rows == len(page.dataoffsets) == len(page.databytecounts):
-            raise ValueError(f"it lists {len(page.dataoffsets)} of {columns * rows} tiles")
-        return cls(
-            decode=page.decode,  # built by tifffile while its file is open
-            jpegtables=page.jpegtables,
-            compression=int(page.compression),
-            width=page.imagewidth,
-            height=page.imagelength,
-            tile_width=page.tilewidth,
-            tile_height=page.tilelength,
-            columns=columns,
-            offsets=np.asarray(page.dataoffsets, np.uint64),
-            byte_counts=np.asarray(page.databytecounts, np.uint64),
-        )
+    pixels: np.ndarray
+    """(h, w, 3): where to."""
+    rows: slice
+    columns: slice
+    """Where in the tile."""
 
 
 class TiffReader:
-    """Tiled 8-bit RGB or grey TIFF, classic or BigTIFF, its levels in pages or in SubIFDs."""
+    """Tiled 8-bit RGB or grey TIFF, classic or BigTIFF, its levels in pages or in SubIFDs.
+
+    Args:
+        path: The file.
+        cache: Keeps decoded tiles; one cache may serve several slides. The reader's own by default.
+    """
 
     name = "tiff"
 
-    def __init__(self, path: Path | str, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Path | str, cache: TileCache | None = None) -> None:
         self.path = Path(path)
         try:
-            with _quiet_tifffile(), tifffile.TiffFile(self.path) as tiff:
-                self.properties: Mapping[str, str] = _properties(tiff)
-                self._levels = [_Level.of(page) for page in self._level_pages(tiff)]
+            properties, self._levels = read_structure(self.path)
+        except NotThisKind as error:
+            raise self._refusal(str(error)) from error
         except _STRUCTURE_ERRORS as error:
             raise self._refusal(f"it is not a readable TIFF ({first_line(error)})") from error
+        self.properties: Mapping[str, str] = properties
+        self._cache = TileCache() if cache is None else cache
         self._file = os.open(self.path, os.O_RDONLY)
-        self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        self._cached_bytes = 0
-        self._cache_bytes = cache_bytes
-        self._lock = threading.Lock()
-        if self._levels[0].compression == _APERIO_YCBCR:
+        self._size = os.fstat(self._file).st_size
+        if self._levels[0].compression == structure.APERIO_YCBCR:
             self._try_first_tile()
 
     @property
@@ -115,8 +83,13 @@ class TiffReader:
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes of decoded tiles held now; never more than the limit."""
-        return self._cached_bytes
+        """Bytes of decoded tiles held now; never more than the cache's limit."""
+        return self._cache.bytes
+
+    def shrinks(self, level: int) -> tuple[int, ...]:
+        """Factors by which the level's tiles can be shrunk while they are decoded."""
+        jpeg = self._levels[level].jpeg
+        return jpeg.shrinks if jpeg else (1,)
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8 of a rectangle inside the level.
@@ -124,63 +97,85 @@ class TiffReader:
         Raises:
             SlideError: A tile is missing or corrupt.
         """
-        page = self._levels[level]
         pixels = np.empty((height, width, 3), np.uint8)
-        for row in range(y // page.tile_height, -(-(y + height) // page.tile_height)):
-            for column in range(x // page.tile_width, -(-(x + width) // page.tile_width)):
-                tile = self._tile(level, row * page.columns + column)
-                left, top = column * page.tile_width, row * page.tile_height
-                x0, x1 = max(x, left), min(x + width, left + page.tile_width)
-                y0, y1 = max(y, top), min(y + height, top + page.tile_height)
-                pixels[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+        self.read_crops(level, [Crop(x, y, pixels)])
         return pixels
+
+    def read_crops(self, level: int, crops: Sequence[Crop], *, threads: Threads = ALONE, shrink: int = 1) -> None:
+        """Write the pixels of each crop; see `TiledReader`.
+
+        Raises:
+            SlideError: A tile is missing or corrupt.
+        """
+        page = self._levels[level]
+        wanted: dict[int, list[_Piece]] = {}
+        for crop in crops:
+            for index, piece in _pieces(page, crop, shrink):
+                wanted.setdefault(index, []).append(piece)
+        tiles = np.fromiter(wanted, np.int64, len(wanted))
+        in_file_order = tiles[np.argsort(page.offsets[tiles], kind="stable")].tolist()
+        threads.each(lambda index: self._place(level, index, wanted[index], shrink), in_file_order)
 
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        with self._lock:
-            self._tiles.clear()
-            self._cached_bytes = 0
+        self._cache.drop(self)
 
     # ---- tiles ------------------------------------------------------------------------------------------------------
 
-    def _tile(self, level: int, index: int) -> np.ndarray:
-        """(tile_height, tile_width, 1 or 3) uint8, from the cache or decoded now."""
-        with self._lock:
-            if (level, index) in self._tiles:
-                self._tiles.move_to_end((level, index))
-                return self._tiles[level, index]
-        tile = self._decode(level, index)
-        with self._lock:
-            if (level, index) not in self._tiles:  # another thread may have been faster
-                self._tiles[level, index] = tile
-                self._cached_bytes += tile.nbytes
-            while self._cached_bytes > self._cache_bytes:
-                self._cached_bytes -= self._tiles.popitem(last=False)[1].nbytes
-        return tile
+    def _place(self, level: int, index: int, pieces: list[_Piece], shrink: int) -> None:
+        """Decode a tile, or take it from the cache, and write it to all its places."""
+        key = (level, shrink, index)
+        tile = self._cache.peek(self, key)
+        if tile is None:
+            page = self._levels[level]
+            whole = (page.tile_height // shrink, page.tile_width // shrink, 3)
+            if len(pieces) == 1 and pieces[0].pixels.shape == whole:  # nobody else wants a part of it: not kept
+                self._decode_into(pieces[0].pixels, level, index, shrink)
+                return
+            tile = self._cache.get(self, key, lambda: self._decode(level, index, shrink))
+        for piece in pieces:
+            piece.pixels[...] = tile[piece.rows, piece.columns]
 
-    def _decode(self, level: int, index: int) -> np.ndarray:
+    def _decode_into(self, pixels: np.ndarray, level: int, index: int, shrink: int) -> None:
+        jpeg = self._levels[level].jpeg
+        direct = jpeg is not None and jpeg.channels == 3 and pixels.flags.c_contiguous
+        tile = self._decode(level, index, shrink, pixels if direct else None)
+        if not direct:
+            pixels[...] = tile
+
+    def _decode(self, level: int, index: int, shrink: int = 1, out: np.ndarray | None = None) -> np.ndarray:
+        """(tile_height, tile_width, 1 or 3) uint8."""
+        page = self._levels[level]
+        data = self._bytes(level, index)
+        try:
+            if page.jpeg is not None:
+                return page.jpeg.decode(data, shrink, out)
+            if page.compression in _STATES_ITS_SIZE:
+                _check_size(data, page)
+            decoded, _, _ = page.decode(data, index)
+        except _DECODER_ERRORS as error:
+            raise self._bad_tile(level, index, f"it cannot be decoded ({first_line(error)})") from error
+        tile: np.ndarray = decoded[0]
+        return _rgb_of_ycbcr(tile) if page.compression == structure.APERIO_YCBCR else tile
+
+    def _bytes(self, level: int, index: int) -> bytes:
         page = self._levels[level]
         offset, count = int(page.offsets[index]), int(page.byte_counts[index])
         if not count:
             raise self._bad_tile(level, index, "the file holds no bytes for it")
+        if offset + count > self._size:  # asked before memory is taken for it
+            raise self._bad_tile(level, index, "the file ends before it does")
         try:
             data = os.pread(self._file, count, offset)
         except OSError as error:
             raise self._bad_tile(level, index, f"the disk did not give it ({error.strerror})") from error
         if len(data) < count:
             raise self._bad_tile(level, index, "the file ends before it does")
-        if page.compression in _ENDS_WITH_EOI and not _ends_with_eoi(data):
+        if page.compression in _RAW_JPEG_2000 and not data.rstrip(b"\0").endswith(_EOI):  # some writers pad with zeros
             raise self._bad_tile(level, index, "its data are cut short")
-        if page.compression == _JPEG and _has_stray_marker(data):
-            raise self._bad_tile(level, index, "its data are damaged")
-        try:
-            decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
-        except _DECODER_ERRORS as error:
-            raise self._bad_tile(level, index, f"it cannot be decoded ({first_line(error)})") from error
-        tile = decoded[0]
-        return _rgb_of_ycbcr(tile) if page.compression == _APERIO_YCBCR else tile
+        return data
 
     def _bad_tile(self, level: int, index: int, cause: str) -> SlideError:
         row, column = divmod(index, self._levels[level].columns)
@@ -198,118 +193,42 @@ class TiffReader:
             self.close()
             raise
 
-    # ---- structure --------------------------------------------------------------------------------------------------
-
-    def _level_pages(self, tiff: tifffile.TiffFile) -> Iterator[tifffile.TiffPage]:
-        """The base page, then every smaller page that shows the same picture, largest first."""
-        base = tiff.pages.first
-        self._check_base(tiff, base)
-        aperio = _is_aperio(base)
-        candidates: list[Any] = list(base.pages or []) if base.subifds else []
-        others: list[Any] = tiff.pages[1:]
-        candidates += [page for page in others if aperio or page.subfiletype & _REDUCED]
-        yield base
-        last = base
-        for page in sorted(candidates, key=lambda page: -page.imagewidth):
-            if not page.subfiletype & _MACRO and self._why_not(page) is None and _shrinks(base, last, page):
-                yield page
-                last = page
-
-    def _check_base(self, tiff: tifffile.TiffFile, base: tifffile.TiffPage) -> None:
-        for flag, vendor in _OTHER_LAYOUTS.items():
-            if getattr(base, flag):
-                raise self._refusal(f"{vendor} is left to OpenSlide")
-        if str(base.software).startswith("MedScan"):  # Trestle: its tiles overlap
-            raise self._refusal("Trestle TIFF is left to OpenSlide")
-        cause = self._why_not(base)
-        if cause is not None:
-            raise self._refusal(cause)
-
-    @staticmethod
-    def _why_not(page: tifffile.TiffPage) -> str | None:
-        """What keeps a page from being read here, in words; None if nothing does."""
-        if not page.is_tiled:
-            return "it is a TIFF in strips, not in tiles"
-        if page.bitspersample != 8 or page.dtype != np.uint8 or page.imagedepth != 1:
-            return f"its pixels are {page.dtype}, not 8-bit"
-        colours = (page.photometric, page.samplesperpixel)
-        if colours not in ((_GREY, 1), (_RGB, 3), (_YCBCR, 3)) or (page.planarconfig != 1 and colours[1] == 3):
-            return "its pixels are neither interleaved RGB nor grey"
-        if page.compression not in _COMPRESSIONS:
-            return f"its compression {page.compression} is not read here"
-        if page.photometric == _YCBCR and page.compression not in (_JPEG, _APERIO_YCBCR):
-            return "its pixels are YCbCr without JPEG"
-        return None
-
     def _refusal(self, cause: str) -> SlideError:
         return SlideError(self.path, cause, "Give a tiled 8-bit RGB TIFF, or let another reader take it.")
 
 
-def _shrinks(base: tifffile.TiffPage, last: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
-    """Whether `page` is smaller than the level before and has the base's aspect."""
-    if page.imagewidth >= last.imagewidth or page.imagelength >= last.imagelength:
-        return False
-    expected = page.imagewidth * base.imagelength / base.imagewidth
-    slack = _ROUNDING_PX * max(1.0, base.imagelength / base.imagewidth)
-    return bool(abs(page.imagelength - expected) <= slack)
+def _pieces(page: TiffLevel, crop: Crop, shrink: int) -> Iterator[tuple[int, _Piece]]:
+    """The tiles that a crop lies on, and what it wants of each."""
+    tile_width, tile_height = page.tile_width // shrink, page.tile_height // shrink
+    height, width = crop.pixels.shape[:2]
+    for row in range(crop.y // tile_height, -(-(crop.y + height) // tile_height)):
+        top = row * tile_height - crop.y  # of the tile, seen from the crop
+        rows = slice(max(0, top), min(height, top + tile_height))
+        for column in range(crop.x // tile_width, -(-(crop.x + width) // tile_width)):
+            left = column * tile_width - crop.x
+            columns = slice(max(0, left), min(width, left + tile_width))
+            yield (
+                row * page.columns + column,
+                _Piece(
+                    crop.pixels[rows, columns],
+                    slice(rows.start - top, rows.stop - top),
+                    slice(columns.start - left, columns.stop - left),
+                ),
+            )
 
 
-def _is_aperio(page: tifffile.TiffPage) -> bool:
-    return str(page.description).startswith("Aperio")
+def _check_size(data: bytes, page: TiffLevel) -> None:
+    """Refuse a stream that is larger than its tile by its own header. Pillow reads headers alone.
 
-
-def _properties(tiff: tifffile.TiffFile) -> dict[str, str]:
-    """What the base page states, under OpenSlide's key names (`ome.PhysicalSizeX` is micrometres)."""
-    page = tiff.pages.first
-    description = str(page.description)
-    found: dict[str, str] = {"tiff.ImageDescription": description} if description else {}
-    if page.software:
-        found["tiff.Software"] = str(page.software)
-    if 282 in page.tags and 283 in page.tags:
-        x, y = (_ratio(page.tags[code].value) for code in (282, 283))
-        found |= tiff_resolution(x, y, page.tags.valueof(296, 2))  # 2: without the tag TIFF means inches
-    if _is_aperio(page):
-        for part in description.split("|")[1:]:
-            key, sign, value = part.partition("=")
-            if sign:
-                found[f"aperio.{key.strip()}"] = value.strip()
-    return found | _ome_spacing(description)
-
-
-def _ratio(value: tuple[int, int]) -> float:
-    return value[0] / value[1] if value[1] else 0.0
-
-
-# Micrometres per unit of OME's PhysicalSizeXUnit; the default unit is the micrometre.
-_OME_UNITS_UM = {"": 1.0, "µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
-
-
-def _ome_spacing(description: str) -> dict[str, str]:
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description)
-    if pixels is None:
-        return {}
-    attributes = dict(re.findall(r'(PhysicalSize[XY](?:Unit)?)="([^"]*)"', pixels[0]))
-    found = {}
-    for axis in "XY":
-        unit_um = _OME_UNITS_UM.get(attributes.get(f"PhysicalSize{axis}Unit", ""))
-        size = attributes.get(f"PhysicalSize{axis}")
-        if size and unit_um is not None:
-            found[f"ome.PhysicalSize{axis}"] = size if unit_um == 1 else repr(float(size) * unit_um)
-    return found
-
-
-def _ends_with_eoi(data: bytes) -> bool:
-    return data[-2:] == b"\xff\xd9" or data.rstrip(b"\0").endswith(b"\xff\xd9")  # some writers pad tiles with zeros
-
-
-# In the compressed part of a JPEG, FF is followed by 00 or by a restart mark (D0-D7); else it begins the end (D9) or
-# the next scan with its tables (C4, DA, DB, DC, DD, FE). FF FF is filling.
-_STRAY_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xd9-\xdd\xc4\xfe\xff]")
-_START_OF_SCAN = b"\xff\xda"
-
-
-def _has_stray_marker(data: bytes) -> bool:
-    return _STRAY_MARKER.search(data, max(0, data.find(_START_OF_SCAN))) is not None
+    Raises:
+        ValueError: It is.
+        OSError: It is no image.
+    """
+    with Image.open(io.BytesIO(data), formats=("JPEG2000", "WEBP")) as image:
+        if image.width > page.tile_width or image.height > page.tile_height:
+            raise ValueError(
+                f"it has {image.width} x {image.height} pixels instead of {page.tile_width} x {page.tile_height}"
+            )
 
 
 def _rgb_of_ycbcr(tile: np.ndarray) -> np.ndarray:
@@ -318,15 +237,3 @@ def _rgb_of_ycbcr(tile: np.ndarray) -> np.ndarray:
     cb, cr = cb - 128, cr - 128
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
     return (rgb + 0.5).clip(0, 255).astype(np.uint8)
-
-
-class _quiet_tifffile:
-    """tifffile logs what it also raises; the raised error is enough."""
-
-    def __enter__(self) -> None:
-        self._logger = logging.getLogger("tifffile")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.CRITICAL)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
