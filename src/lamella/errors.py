@@ -52,6 +52,10 @@ class SlideError(LamellaError):
     """One slide cannot be read; the others can go on."""
 
 
+class DamagedSlideError(SlideError):
+    """The file is of a known format and contradicts itself: another reader would only guess."""
+
+
 class ResolutionError(SlideError):
     """The slide's micrometres per pixel are missing or absurd."""
 

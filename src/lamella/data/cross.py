@@ -141,8 +141,9 @@ class CrossSamples:
         slide = self._handles().slides.get(indexed.wsi_path, indexed.mpp_stated)
         sampling, tolerance = place.sampling, place.sampling.spacing_tolerance
         context = slide.read(place.context_px0, sampling.context_output_mpp, tolerance=tolerance)
-        targets = [slide.read(box, sampling.target_output_mpp, tolerance=tolerance) for box in place.targets_px0]
-        views = self._stained(position, [region.pixels for region in (context, *targets)])
+        targets = slide.read_many(place.targets_px0, sampling.target_output_mpp, tolerance=tolerance)
+        choice = slide.choose_level(sampling.target_output_mpp, tolerance)
+        views = self._stained(position, [context.pixels, *targets])
         return CrossSample(
             **{field.name: getattr(place, field.name) for field in fields(place)},
             context=place.turn.image(views[0]),
@@ -150,9 +151,9 @@ class CrossSamples:
             source_context_mpp=context.source_mpp,
             output_context_mpp=context.output_mpp,
             context_method=context.method,
-            source_target_mpp=targets[0].source_mpp,
-            output_target_mpp=targets[0].output_mpp,
-            target_method=targets[0].method,
+            source_target_mpp=slide.levels[choice.level].mpp,
+            output_target_mpp=slide.frame.box_um(place.targets_px0[0]).width / targets.shape[2],
+            target_method=choice.method,
         )
 
     def positions(self, step: int, rank: int = 0, world_size: int = 1) -> range:

@@ -14,7 +14,7 @@ from lamella.config import Settings
 from lamella.errors import LamellaError
 from lamella.geometry import Frame, mask_frame
 from lamella.slides.masks import open_mask
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 MASK_COLUMN = "label_mask_path"
 

@@ -1,11 +1,10 @@
-"""Tiles read in the order of their table, by threads that each keep their own slide handles.
+"""Tiles read ahead in the order of their table, so that an encoder never waits for a decoder.
 
 Shapes: B tiles of a batch, H = W = tile_px.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +17,14 @@ import torch
 
 from lamella.geometry import Box, Frame
 from lamella.slides.grid import one_tile_px, tile_corners_px0
-from lamella.slides.slide import Slide, SlideCache
+from lamella.slides.slide import SlideCache
 
 # Batches read ahead of the one in use: one being filled and one ready keep an encoder fed.
 _AHEAD = 2
-# Handles a thread keeps: a table is usually sorted by slide, and two bridge the change.
-_SLIDES_PER_THREAD = 2
+# Pinned buffers: those ahead, the one in use, and one whose copy to the device may still be under way.
+_PINNED = _AHEAD + 2
+# A table is usually sorted by slide, and two open ones bridge the change.
+_OPEN_SLIDES = 2
 
 
 class Readable(Protocol):
@@ -45,15 +46,19 @@ class Readable(Protocol):
 class TileBatches:
     """Batches of a tile table's tiles: uint8 tensors (B, 3, H, W), always in the table's order.
 
-    Memory is bounded by three batches. A tile that cannot be read raises SlideError at its place; nothing is
-    put in its stead.
+    The tensors are views of (B, H, W, 3) memory, as the pixels come from the file: a device turns them around faster
+    than this side could. Memory is bounded by four batches and the decoded tiles that a `SlideCache` keeps. A tile that
+    cannot be read raises SlideError at its place; nothing is put in its stead.
 
     Args:
         slides: slide_id -> slide, for every slide of the table.
         table: A tile table; all tiles have one size in pixels.
         batch_size: Tiles of a batch; the last may be smaller.
-        threads: Tiles read at once.
+        threads: How many decode at once, beside the caller.
         tolerance: Relative difference up to which a pyramid level counts as being at a tile's mpp.
+        dct_scaling: Shrink JPEG tiles while they are decoded; see `lamella.slides.slide.Slide`.
+        pinned: Read into page-locked memory, from which a GPU copies while it computes. A batch is then overwritten two
+            batches later.
 
     Raises:
         LamellaError: The tiles have different sizes in pixels.
@@ -68,9 +73,12 @@ class TileBatches:
         batch_size: int,
         threads: int = 2,
         tolerance: float = 0.05,
+        dct_scaling: bool = False,
+        pinned: bool = False,
     ) -> None:
         self.tile_px = one_tile_px(table)
         self._batch_size, self._threads, self._tolerance = batch_size, threads, tolerance
+        self._dct_scaling, self._pinned = dct_scaling, pinned
         self._slides = [slides[slide_id] for slide_id in table.column("slide_id").to_pylist()]
         self._mpp = table.column("mpp").to_numpy()
         self._boxes_px0 = _boxes_px0(table, self._slides)
@@ -79,52 +87,53 @@ class TileBatches:
         return -(-len(self._slides) // self._batch_size)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        handles = _Handles()
-        starts = range(0, len(self._slides), self._batch_size)
-        pending: deque[list[Future[np.ndarray]]] = deque()
-        with ThreadPoolExecutor(self._threads) as pool:
+        handles = SlideCache(_OPEN_SLIDES, dct_scaling=self._dct_scaling)
+        buffers = [self._buffer() for _ in range(_PINNED)] if self._pinned else []
+        pending: deque[Future[torch.Tensor]] = deque()
+        with ThreadPoolExecutor(1, "tiles") as reading:  # one thread plans; `read_many` has its own for decoding
             try:
-                for start in starts:
-                    rows = range(start, min(start + self._batch_size, len(self._slides)))
-                    pending.append([pool.submit(self._read, handles, row) for row in rows])
+                for number in range(len(self)):
+                    buffer = buffers[number % _PINNED] if buffers else None
+                    pending.append(reading.submit(self._read, handles, number, buffer))
                     if len(pending) > _AHEAD:
-                        yield _stacked(pending.popleft())
+                        yield pending.popleft().result()
                 while pending:
-                    yield _stacked(pending.popleft())
+                    yield pending.popleft().result()
             finally:
-                pool.shutdown(cancel_futures=True)
+                reading.shutdown(cancel_futures=True)
                 handles.close()
 
-    def _read(self, handles: _Handles, row: int) -> np.ndarray:
-        slide = handles.of_this_thread(self._slides[row])
-        return slide.read(self._boxes_px0[row], float(self._mpp[row]), tolerance=self._tolerance).pixels
+    def _read(self, handles: SlideCache, number: int, buffer: torch.Tensor | None) -> torch.Tensor:
+        """(B, 3, H, W) uint8 of one batch."""
+        rows = range(number * self._batch_size, min((number + 1) * self._batch_size, len(self._slides)))
+        buffer = (self._buffer() if buffer is None else buffer)[: len(rows)]
+        pixels = buffer.numpy()
+        for run in self._runs(rows):
+            slide = handles.get(self._slides[run.start].wsi_path, self._slides[run.start].mpp_stated)
+            slide.read_many(
+                self._boxes_px0[run.start : run.stop],
+                float(self._mpp[run.start]),
+                threads=self._threads,
+                tolerance=self._tolerance,
+                out=pixels[run.start - rows.start : run.stop - rows.start],
+            )
+        return buffer.permute(0, 3, 1, 2)
 
+    def _runs(self, rows: range) -> Iterator[range]:
+        """Neighbouring rows of one slide at one spacing."""
+        start = rows.start
+        for row in rows:
+            here, following = (self._slides[row], self._mpp[row]), row + 1
+            if following == rows.stop or (self._slides[following], self._mpp[following]) != here:
+                yield range(start, following)
+                start = following
 
-class _Handles:
-    """Open slides of each thread: a handle is never used by two threads."""
-
-    def __init__(self) -> None:
-        self._own = threading.local()
-        self._all: list[SlideCache] = []
-
-    def of_this_thread(self, slide: Readable) -> Slide:
-        if not hasattr(self._own, "cache"):
-            self._own.cache = SlideCache(_SLIDES_PER_THREAD)
-            self._all.append(self._own.cache)  # list.append is atomic
-        return self._own.cache.get(slide.wsi_path, slide.mpp_stated)
-
-    def close(self) -> None:
-        for cache in self._all:
-            cache.close()
+    def _buffer(self) -> torch.Tensor:
+        side = self.tile_px
+        return torch.empty((self._batch_size, side, side, 3), dtype=torch.uint8, pin_memory=self._pinned)
 
 
 def _boxes_px0(table: pa.Table, slides: list[Readable]) -> list[Box]:
     corners, fov_um = tile_corners_px0(table), table.column("fov_um").to_numpy()
     sides = fov_um[:, None] / np.array([(slide.frame.mpp_x, slide.frame.mpp_y) for slide in slides]).reshape(-1, 2)
     return [Box(x, y, x + width, y + height) for (x, y), (width, height) in zip(corners, sides, strict=True)]
-
-
-def _stacked(tiles: list[Future[np.ndarray]]) -> torch.Tensor:
-    """(B, 3, H, W) uint8."""
-    pixels = np.stack([tile.result() for tile in tiles])
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from lamella.geometry import Box, Frame
 from lamella.slides.index import IndexedSlide
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 # About 200 slides of 100,000 px a side with masks at 8 um per pixel, in each worker.
 MAX_BYTES = 256 * 2**20

@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from lamella.errors import SlideError
-from lamella.geometry import Box, Frame, LevelMethod, choose_level
+from lamella.geometry import Box, Frame, LevelChoice, LevelMethod, choose_level
 from lamella.slides import views
 from lamella.slides.readers.mpp import Resolution, resolve_mpp
 from lamella.slides.readers.protocol import Reader, Threads, TiledReader
@@ -84,7 +84,7 @@ class Slide:
             ValueError: The box is empty.
         """
         width_px, height_px = self._output_px(box_px0, mpp)
-        choice = choose_level([level.mpp for level in self.levels], mpp, tolerance)
+        choice = self.choose_level(mpp, tolerance)
         view = self._view(box_px0, choice.level, mpp, tolerance, (width_px, height_px))
         if view.source_px > views.MAX_SOURCE_PX:
             pixels = read_in_bands(self.reader, view.source, view.inner.shifted(view.x0, view.y0), width_px, height_px)
@@ -135,11 +135,15 @@ class Slide:
         out = np.empty(shape, np.uint8) if out is None else out
         if out.shape != shape or out.dtype != np.uint8:
             raise ValueError(f"out must be uint8 {shape}, not {out.dtype} {out.shape}")
-        level = choose_level([level.mpp for level in self.levels], mpp, tolerance).level
+        level = self.choose_level(mpp, tolerance).level
         planned = [self._view(box, level, mpp, tolerance, (width_px, height_px)) for box in boxes_px0]
         with Threads(threads) as shared:
             read_views(self.reader, planned, out, shared)
         return out
+
+    def choose_level(self, mpp: float, tolerance: float = 0.05) -> LevelChoice:
+        """The level that views at `mpp` are read from."""
+        return choose_level([level.mpp for level in self.levels], mpp, tolerance)
 
     def thumbnail(self, max_px: int) -> Region:
         """The whole slide, its longer side at most `max_px` pixels."""

@@ -42,10 +42,20 @@ def tile_size(contract: InputContract, mpp: float | None, tile_px: int | None) -
 def embedded(
     batches: Iterable[torch.Tensor], encoder: Encoder, mpp: float, device: torch.device
 ) -> Iterator[np.ndarray]:
-    """(B, D) float32 features of uint8 (B, 3, H, W) batches at `mpp`, in their order."""
+    """(B, D) float32 features of uint8 (B, 3, H, W) batches at `mpp`, in their order.
+
+    A batch is handed to the device before the features of the one before are waited for, so that it does not stand
+    still in between.
+    """
+    before: torch.Tensor | None = None
     for images in batches:
         with torch.inference_mode():
-            yield encoder.pooled(images.to(device, non_blocking=True), mpp).float().cpu().numpy()
+            features = encoder.pooled(images.to(device, non_blocking=True), mpp)
+        if before is not None:
+            yield before.float().cpu().numpy()
+        before = features
+    if before is not None:
+        yield before.float().cpu().numpy()
 
 
 def write_slide(
@@ -66,7 +76,7 @@ def write_slide(
         SlideError: A tile cannot be read, or a feature is not a number.
         StorageError: The disk refused the write.
     """
-    mpp = _one_mpp(table, slide.slide_id) if table.num_rows else encoder.contract.mpp
+    mpp = one_mpp(table, slide.slide_id) if table.num_rows else encoder.contract.mpp
     own = {
         "mpp": mpp,
         "resample": RESAMPLE,
@@ -111,7 +121,7 @@ def tiles_digest(table: pa.Table) -> str:
     return digest.hexdigest()[:16]
 
 
-def _one_mpp(table: pa.Table, slide_id: str) -> float:
+def one_mpp(table: pa.Table, slide_id: str) -> float:
     """The spacing that all tiles of a file share: the file states one, and positions are in micrometres."""
     found = np.unique(table.column("mpp").to_numpy())
     if len(found) > 1:

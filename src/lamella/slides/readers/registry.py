@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lamella.errors import LamellaError, SlideError
+from lamella.errors import DamagedSlideError, LamellaError, SlideError
 from lamella.slides.readers.dicom import DicomReader, is_dicom, series_files
 from lamella.slides.readers.image import IMAGE_SUFFIXES, ImageReader
 from lamella.slides.readers.openslide import OpenSlideReader
@@ -59,6 +59,7 @@ def open_reader(path: Path | str, names: Sequence[str] | None = None, cache: Til
 
     Raises:
         SlideError: None takes it; what each of them said is listed.
+        DamagedSlideError: One knows the format and found it damaged.
         LamellaError: There is no reader of that name.
     """
     path = Path(path)
@@ -74,6 +75,8 @@ def open_reader(path: Path | str, names: Sequence[str] | None = None, cache: Til
     for name in names:
         try:
             return TiffReader(path, cache) if READERS[name] is TiffReader else READERS[name](path)
+        except DamagedSlideError:
+            raise  # a reader that does not check would take memory that is not there, or paint what is missing white
         except SlideError as error:
             refusals.append(f"{name}: {error.cause}")
             if name == "dicom" and is_dicom(path):

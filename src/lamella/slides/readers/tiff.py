@@ -8,7 +8,6 @@ that names it, never a white patch.
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,26 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from lamella.errors import SlideError, first_line
+from lamella.errors import DamagedSlideError, SlideError, first_line
 from lamella.slides.readers import tiff_structure as structure
+from lamella.slides.readers.coded_size import check_size
 from lamella.slides.readers.protocol import ALONE, Crop, Threads
-from lamella.slides.readers.tiff_structure import NotThisKind, TiffLevel, read_structure
+from lamella.slides.readers.tiff_structure import Contradiction, NotThisKind, TiffLevel, read_structure
 from lamella.slides.readers.tile_cache import TileCache
 
 # These streams state their own size, and their decoders take memory for it before anybody else sees it.
 _STATES_ITS_SIZE = {structure.APERIO_YCBCR, structure.APERIO_RGB, structure.JPEG_2000, structure.WEBP}
 _RAW_JPEG_2000 = {structure.APERIO_YCBCR, structure.APERIO_RGB}
 _EOI = b"\xff\xd9"  # the end of raw JPEG 2000; its decoder would leave out what is missing
-_DECODER_ERRORS = (RuntimeError, ValueError, TypeError, OSError, struct.error)  # imagecodecs' are RuntimeErrors
+# imagecodecs' own are RuntimeErrors.
+_DECODER_ERRORS = (RuntimeError, ValueError, TypeError, OSError, LookupError, MemoryError, struct.error)
 # tifffile trusts a file's structure; damaged offsets surface as whatever Python says about them.
 _STRUCTURE_ERRORS = (
     *_DECODER_ERRORS,
-    LookupError,
     ArithmeticError,
     AttributeError,
-    MemoryError,
     AssertionError,
     RecursionError,
 )
@@ -68,6 +66,10 @@ class TiffReader:
             properties, self._levels = read_structure(self.path)
         except NotThisKind as error:
             raise self._refusal(str(error)) from error
+        except Contradiction as error:
+            raise DamagedSlideError(
+                self.path, f"it is a damaged TIFF: {error}", "Fetch the slide again from its source."
+            ) from error
         except _STRUCTURE_ERRORS as error:
             raise self._refusal(f"it is not a readable TIFF ({first_line(error)})") from error
         self.properties: Mapping[str, str] = properties
@@ -153,7 +155,7 @@ class TiffReader:
             if page.jpeg is not None:
                 return page.jpeg.decode(data, shrink, out)
             if page.compression in _STATES_ITS_SIZE:
-                _check_size(data, page)
+                check_size(data, page.tile_width, page.tile_height)
             decoded, _, _ = page.decode(data, index)
         except _DECODER_ERRORS as error:
             raise self._bad_tile(level, index, f"it cannot be decoded ({first_line(error)})") from error
@@ -214,20 +216,6 @@ def _pieces(page: TiffLevel, crop: Crop, shrink: int) -> Iterator[tuple[int, _Pi
                     slice(rows.start - top, rows.stop - top),
                     slice(columns.start - left, columns.stop - left),
                 ),
-            )
-
-
-def _check_size(data: bytes, page: TiffLevel) -> None:
-    """Refuse a stream that is larger than its tile by its own header. Pillow reads headers alone.
-
-    Raises:
-        ValueError: It is.
-        OSError: It is no image.
-    """
-    with Image.open(io.BytesIO(data), formats=("JPEG2000", "WEBP")) as image:
-        if image.width > page.tile_width or image.height > page.tile_height:
-            raise ValueError(
-                f"it has {image.width} x {image.height} pixels instead of {page.tile_width} x {page.tile_height}"
             )
 
 

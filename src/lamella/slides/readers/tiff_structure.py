@@ -41,6 +41,10 @@ class NotThisKind(ValueError):
     """A TIFF that is left to other readers; the text is the cause."""
 
 
+class Contradiction(ValueError):
+    """A tiled TIFF whose tags cannot all be true; the text is the cause."""
+
+
 @dataclass(frozen=True, slots=True)
 class TiffLevel:
     """One page of the pyramid: where its tiles are and how they are decoded."""
@@ -65,14 +69,15 @@ class TiffLevel:
         """Copy what reading needs, so that the file can be closed.
 
         Raises:
-            ValueError: The page contradicts itself.
+            Contradiction: What the page says cannot be true.
+            ValueError: Its JPEG tables are damaged.
         """
         width, height, tile_width, tile_height = page.imagewidth, page.imagelength, page.tilewidth, page.tilelength
         if min(width, height, tile_width, tile_height) < 1 or tile_width * tile_height > _MAX_TILE_PX:
-            raise ValueError(f"it states {width} x {height} pixels in tiles of {tile_width} x {tile_height}")
+            raise Contradiction(f"it states {width} x {height} pixels in tiles of {tile_width} x {tile_height}")
         columns, rows = -(-width // tile_width), -(-height // tile_height)
         if not columns * rows == len(page.dataoffsets) == len(page.databytecounts):
-            raise ValueError(f"it lists {len(page.dataoffsets)} of {columns * rows} tiles")
+            raise Contradiction(f"it lists {len(page.dataoffsets)} of {columns * rows} tiles")
         is_jpeg = int(page.compression) == JPEG
         return cls(
             decode=page.decode,  # built by tifffile while its file is open
@@ -95,6 +100,7 @@ def read_structure(path: Path) -> tuple[dict[str, str], list[TiffLevel]]:
 
     Raises:
         NotThisKind: It is a TIFF, but not a plainly tiled 8-bit one.
+        Contradiction: It is one, and damaged.
         Exception: Whatever tifffile and Python say of a damaged structure.
     """
     with _QuietTifffile(), tifffile.TiffFile(path) as tiff:
