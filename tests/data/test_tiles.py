@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import tifffile
 import torch
 
 from lamella.data.tiles import TileBatches
@@ -73,6 +74,37 @@ def test_a_tile_that_cannot_be_read_raises_and_is_never_blank(slides: dict[str, 
     assert len(next(batches)) == 2
     with pytest.raises(SlideError, match=r"gone\.tif"):
         next(batches)
+
+
+def corrupt(path: Path, tile: int) -> None:
+    """Overwrite one JPEG tile of level 0 with zeros."""
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        page = tiff.pages.first
+        tiff.filehandle.seek(page.dataoffsets[tile])
+        tiff.filehandle.write(bytes(page.databytecounts[tile]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_tiles_that_cannot_be_decoded_can_be_left_out_and_are_counted(make_slide, batch_size: int) -> None:
+    path = make_slide("a.tif", 256, 256, tile_px=64, compression="jpeg")
+    sound = {"a": place(path)}
+    table = tile_table("a", np.array([(x, y) for y in range(0, 256, 64) for x in range(0, 256, 64)]), 32.0, 0.5)
+    whole = torch.cat(list(TileBatches(sound, table, batch_size=batch_size)))
+    corrupt(path, 5)
+    with pytest.raises(SlideError, match="tile 5"):
+        list(TileBatches(sound, table, batch_size=batch_size))
+    batches = TileBatches(sound, table, batch_size=batch_size, skip_unreadable=True)
+    read = torch.cat(list(batches))
+    assert list(batches.skipped) == [5]
+    assert "tile 5" in str(batches.skipped[5])
+    assert torch.equal(read, whole[[row for row in range(16) if row != 5]])
+
+
+def test_a_slide_that_cannot_be_opened_is_an_error_even_so(slides: dict[str, Place]) -> None:
+    slides["a"].wsi_path.unlink()
+    table = tile_table("a", np.zeros((3, 2)), 32.0, 0.5)
+    with pytest.raises(SlideError, match="does not exist"):
+        list(TileBatches(slides, table, batch_size=2, skip_unreadable=True))
 
 
 def test_stopping_early_closes_the_slides(slides: dict[str, Place], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from lamella.errors import SlideError
 from lamella.geometry import Box, Frame
 from lamella.slides.grid import one_tile_px, tile_corners_px0
-from lamella.slides.slide import SlideCache
+from lamella.slides.slide import Slide, SlideCache
 
 # Batches read ahead of the one in use: one being filled and one ready keep an encoder fed.
 _AHEAD = 2
@@ -59,6 +60,10 @@ class TileBatches:
         dct_scaling: Shrink JPEG tiles while they are decoded; see `lamella.slides.slide.Slide`.
         pinned: Read into page-locked memory, from which a GPU copies while it computes. A batch is then overwritten two
             batches later.
+        skip_unreadable: Leave tiles out whose pixels cannot be decoded, instead of raising; batches are then smaller.
+
+    Attributes:
+        skipped: Row of the table -> error, of the tiles left out so far.
 
     Raises:
         LamellaError: The tiles have different sizes in pixels.
@@ -75,10 +80,12 @@ class TileBatches:
         tolerance: float = 0.05,
         dct_scaling: bool = False,
         pinned: bool = False,
+        skip_unreadable: bool = False,
     ) -> None:
         self.tile_px = one_tile_px(table)
         self._batch_size, self._threads, self._tolerance = batch_size, threads, tolerance
-        self._dct_scaling, self._pinned = dct_scaling, pinned
+        self._dct_scaling, self._pinned, self._skip_unreadable = dct_scaling, pinned, skip_unreadable
+        self.skipped: dict[int, SlideError] = {}
         self._slides = [slides[slide_id] for slide_id in table.column("slide_id").to_pylist()]
         self._mpp = table.column("mpp").to_numpy()
         self._boxes_px0 = _boxes_px0(table, self._slides)
@@ -96,9 +103,9 @@ class TileBatches:
                     buffer = buffers[number % _PINNED] if buffers else None
                     pending.append(reading.submit(self._read, handles, number, buffer))
                     if len(pending) > _AHEAD:
-                        yield pending.popleft().result()
+                        yield from _any(pending.popleft().result())
                 while pending:
-                    yield pending.popleft().result()
+                    yield from _any(pending.popleft().result())
             finally:
                 reading.shutdown(cancel_futures=True)
                 handles.close()
@@ -110,14 +117,26 @@ class TileBatches:
         pixels = buffer.numpy()
         for run in self._runs(rows):
             slide = handles.get(self._slides[run.start].wsi_path, self._slides[run.start].mpp_stated)
-            slide.read_many(
-                self._boxes_px0[run.start : run.stop],
-                float(self._mpp[run.start]),
-                threads=self._threads,
-                tolerance=self._tolerance,
-                out=pixels[run.start - rows.start : run.stop - rows.start],
-            )
-        return buffer.permute(0, 3, 1, 2)
+            try:
+                self._read_run(slide, run, pixels[run.start - rows.start : run.stop - rows.start])
+            except SlideError:
+                if not self._skip_unreadable:
+                    raise
+                for row in run:
+                    self._try_row(slide, row, pixels[row - rows.start : row - rows.start + 1])
+        kept = [row - rows.start for row in rows if row not in self.skipped]
+        return (buffer if len(kept) == len(rows) else buffer[kept]).permute(0, 3, 1, 2)
+
+    def _read_run(self, slide: Slide, run: range, out: np.ndarray) -> None:
+        """Read neighbouring rows of one slide at one spacing."""
+        boxes, mpp = self._boxes_px0[run.start : run.stop], float(self._mpp[run.start])
+        slide.read_many(boxes, mpp, threads=self._threads, tolerance=self._tolerance, out=out)
+
+    def _try_row(self, slide: Slide, row: int, out: np.ndarray) -> None:
+        try:
+            self._read_run(slide, range(row, row + 1), out)
+        except SlideError as error:
+            self.skipped[row] = error
 
     def _runs(self, rows: range) -> Iterator[range]:
         """Neighbouring rows of one slide at one spacing."""
@@ -131,6 +150,12 @@ class TileBatches:
     def _buffer(self) -> torch.Tensor:
         side = self.tile_px
         return torch.empty((self._batch_size, side, side, 3), dtype=torch.uint8, pin_memory=self._pinned)
+
+
+def _any(batch: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The batch, unless all of its tiles were left out."""
+    if len(batch):
+        yield batch
 
 
 def _boxes_px0(table: pa.Table, slides: list[Readable]) -> list[Box]:

@@ -24,6 +24,8 @@ _COMPRESSIONS = {NONE, LZW, JPEG, ADOBE_DEFLATE, DEFLATE, APERIO_YCBCR, APERIO_R
 _GREY, _RGB, _YCBCR = 1, 2, 6  # TIFF tag 262
 _JPEG_COLOURS: dict[int, Colours] = {_GREY: "Gray", _RGB: "RGB", _YCBCR: "YCbCr"}
 _REDUCED, _MACRO = 1, 8  # bits of TIFF tag 254: a smaller version of another page; Aperio's macro photo
+_TILE_OFFSETS, _TILE_BYTE_COUNTS = 324, 325
+_WHOLE_NUMBERS = {3, 4, 13, 16, 18}  # TIFF types SHORT, LONG, IFD, LONG8, IFD8
 # Levels are rounded to whole pixels, and each from the one before: a side may be a pixel or two off the exact ratio.
 _ROUNDING_PX = 2
 # Scanners write tiles of 240 to 4,096 px. One of 64 M pixels would take 200 MB at once: such a file is damaged.
@@ -76,6 +78,9 @@ class TiffLevel:
         if min(width, height, tile_width, tile_height) < 1 or tile_width * tile_height > _MAX_TILE_PX:
             raise Contradiction(f"it states {width} x {height} pixels in tiles of {tile_width} x {tile_height}")
         columns, rows = -(-width // tile_width), -(-height // tile_height)
+        stored = {int(tag.dtype) for code in (_TILE_OFFSETS, _TILE_BYTE_COUNTS) if (tag := page.tags.get(code))}
+        if not stored <= _WHOLE_NUMBERS:
+            raise Contradiction("its tile places are not stored as whole numbers")
         if not columns * rows == len(page.dataoffsets) == len(page.databytecounts):
             raise Contradiction(f"it lists {len(page.dataoffsets)} of {columns * rows} tiles")
         is_jpeg = int(page.compression) == JPEG
