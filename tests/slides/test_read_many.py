@@ -1,5 +1,6 @@
 """Views read together: the pixels of `read`, each tile decoded once, any number of threads."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_open_slides_share_one_bounded_cache(tmp_path):
 @pytest.mark.parametrize("count", [1, 3])
 def test_threads_do_every_item_once_and_raise_the_first_error(count):
     done = []
-    with Threads(count) as threads:
+    with contextlib.closing(Threads(count)) as threads:
         threads.each(done.append, list(range(100)))
         assert sorted(done) == list(range(100))
         with pytest.raises(ZeroDivisionError):

@@ -56,6 +56,7 @@ class Slide:
     """Decode JPEG tiles at a half or a quarter of their size where a view is that much coarser than its level. Faster,
     and not the exact area average: about one grey level off on average."""
     levels: tuple[Frame, ...] = field(init=False)
+    _threads: dict[int, Threads] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         (width, height), *_ = sizes = self.reader.level_sizes
@@ -127,7 +128,8 @@ class Slide:
             SlideError: The pixels of a box cannot be decoded.
             ValueError: A box is empty, the boxes come out in different sizes, or `out` has another shape.
         """
-        sizes = {self._output_px(box, mpp) for box in boxes_px0}
+        sides = {(box.width, box.height) for box in boxes_px0}
+        sizes = {self._output_px(Box(0, 0, *side), mpp) for side in sides}
         if len(sizes) != 1:
             raise ValueError(f"boxes that are read together need one size in pixels, not {sorted(sizes) or 'none'}")
         width_px, height_px = sizes.pop()
@@ -137,8 +139,7 @@ class Slide:
             raise ValueError(f"out must be uint8 {shape}, not {out.dtype} {out.shape}")
         level = self.choose_level(mpp, tolerance).level
         planned = [self._view(box, level, mpp, tolerance, (width_px, height_px)) for box in boxes_px0]
-        with Threads(threads) as shared:
-            read_views(self.reader, planned, out, shared)
+        read_views(self.reader, planned, out, self._threads_of(threads))
         return out
 
     def choose_level(self, mpp: float, tolerance: float = 0.05) -> LevelChoice:
@@ -157,15 +158,14 @@ class Slide:
         return max(1, round(box_um.width / mpp)), max(1, round(box_um.height / mpp))
 
     def _view(self, box_px0: Box, level: int, mpp: float, tolerance: float, size_px: tuple[int, int]) -> View:
-        box_um = self.frame.box_um(box_px0)
         exact = Source(level, self.levels[level])
         if self.dct_scaling:
             shrunk = self._shrunk(exact, mpp, tolerance)
-            view = View.of(shrunk, shrunk.frame.box_px(box_um), *size_px)
+            view = View.of(shrunk, self.frame.box_in(shrunk.frame, box_px0), *size_px)
             # A shrunk level ends before its last odd pixel; views that reach it are read from the level itself.
             if view.x1 <= shrunk.frame.width_px and view.y1 <= shrunk.frame.height_px:
                 return view
-        return View.of(exact, exact.frame.box_px(box_um), *size_px)
+        return View.of(exact, self.frame.box_in(exact.frame, box_px0), *size_px)
 
     def _shrunk(self, exact: Source, mpp: float, tolerance: float) -> Source:
         """The level at the largest shrinking that is still as fine as `mpp`."""
@@ -175,7 +175,15 @@ class Slide:
         size_px = frame.width_px // factor, frame.height_px // factor
         return Source(exact.level, Frame(*size_px, frame.mpp_x * factor, frame.mpp_y * factor), factor)
 
+    def _threads_of(self, count: int) -> Threads:
+        """Threads that stay for the next batch: starting them anew each time would take as long as some tiles."""
+        if count not in self._threads:
+            self._threads[count] = Threads(count)
+        return self._threads[count]
+
     def close(self) -> None:
+        for threads in self._threads.values():
+            threads.close()
         self.reader.close()
 
     def __enter__(self) -> Slide:

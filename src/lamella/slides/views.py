@@ -6,6 +6,7 @@ their source pixels first, in windows of bounded size, and are resampled from th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,8 +57,8 @@ class View:
         """Plan a view of a fractional box, in the source's pixels."""
         frame, reach = source.frame, reach_px(box_px, width_px, height_px)
         # 1e-6 px: a box that ends on a pixel edge up to rounding does not need the next pixel.
-        x0, y0 = int(np.floor(box_px.x0 + 1e-6)), int(np.floor(box_px.y0 + 1e-6))
-        x1, y1 = max(x0 + 1, int(np.ceil(box_px.x1 - 1e-6))), max(y0 + 1, int(np.ceil(box_px.y1 - 1e-6)))
+        x0, y0 = math.floor(box_px.x0 + 1e-6), math.floor(box_px.y0 + 1e-6)
+        x1, y1 = max(x0 + 1, math.ceil(box_px.x1 - 1e-6)), max(y0 + 1, math.ceil(box_px.y1 - 1e-6))
         x0, y0 = min(x0, max(0, x0 - reach)), min(y0, max(0, y0 - reach))
         x1, y1 = max(x1, min(frame.width_px, x1 + reach)), max(y1, min(frame.height_px, y1 + reach))
         return cls(source, x0, y0, x1, y1, box_px.shifted(-x0, -y0), width_px, height_px)

@@ -97,7 +97,7 @@ def _readers() -> Iterator[Check]:
         )
         return
     made_of = {
-        "tiff": ("tifffile", "imagecodecs"),
+        "tiff": ("tifffile", "simplejpeg", "imagecodecs"),
         "openslide": ("openslide-python", "openslide-bin"),
         "dicom": ("pydicom", "openslide-bin"),
         "image": ("pillow",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -10,9 +12,6 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 T = TypeVar("T")
-
-# Pieces of work that each thread gets: fewer would leave one thread with the last, slow piece; more cost a task each.
-_PIECES_PER_THREAD = 8
 
 
 class Reader(Protocol):
@@ -52,37 +51,38 @@ class Crop:
 
 
 class Threads:
-    """Threads that share a piece of work; with one, everything is done in the thread that asks. A context manager."""
+    """Threads that share a piece of work with the thread that asks, which does its part. Close it when done.
+
+    Args:
+        count: How many work, the one that asks included.
+    """
 
     def __init__(self, count: int = 1) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+        self._pool = ThreadPoolExecutor(count - 1, "decode") if count > 1 else None
 
     def each(self, work: Callable[[T], object], items: Sequence[T]) -> None:
-        """Do `work` on every item, roughly in their order. An error is raised when no thread is at work any more."""
-        if self._pool is None or len(items) <= 1:
-            for item in items:
-                work(item)
-            return
-        size = max(1, len(items) // (self.count * _PIECES_PER_THREAD))
+        """Do `work` on every item, begun in their order. An error is raised when no thread is at work any more."""
+        turns, stopped = itertools.count(), threading.Event()
 
-        def run(piece: Sequence[T]) -> None:
-            for item in piece:
-                work(item)
+        def take_turns() -> None:
+            try:
+                while not stopped.is_set() and (turn := next(turns)) < len(items):
+                    work(items[turn])
+            except BaseException:
+                stopped.set()
+                raise
 
-        futures = [self._pool.submit(run, items[start : start + size]) for start in range(0, len(items), size)]
+        helpers = min(self.count, len(items)) - 1
+        futures = [self._pool.submit(take_turns) for _ in range(helpers)] if self._pool else []
         try:
-            for future in futures:
-                future.result()
+            take_turns()
         finally:
-            for future in futures:
-                future.cancel()
             wait(futures)
+        for future in futures:
+            future.result()
 
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
 
