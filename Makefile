@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two test processes on two cores: more threads than cores cost tenfold.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench faults lint format clean
 
 demo: .venv/ready
 	OMP_NUM_THREADS=2 $(BIN)/lamella demo -o demo_out
@@ -17,6 +17,11 @@ lint: .venv/ready
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Damaged files, dying workers, killed runs, full disks: what was tried, how often, what happened.
+faults: .venv/ready
+	$(BIN)/python -m tests.faults.jobs_report
+	$(BIN)/python -m tests.faults.files_report
 
 format: .venv/ready
 	$(BIN)/ruff check --fix src tests benchmarks

@@ -23,7 +23,7 @@ from lamella.slides.anchors.cataloguing import build_catalogue, grid_candidates
 from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.anchors.targets import context_corners_um, grid_placement, target_grid
 from lamella.slides.index import IndexedSlide, SlideIndex, write_slides
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 SIDE_PX0, MPP = 100_000, 0.25
 MASK_PX = 3125  # 8 um per pixel

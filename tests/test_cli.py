@@ -59,7 +59,7 @@ def test_settings_are_told_from_paths_and_flags_may_stand_anywhere(verb, tmp_pat
     assert [str(path) for path in request.paths] == ["slides", "a=b.tif"]
     assert request.overrides == ("tissue.mpp=4",)
     assert str(request.out) == "out"
-    assert request.options == {"mpp": 0.5}
+    assert request.options == {"mpp": 0.5, "shard": None, "retry_failed": False}
 
 
 def test_a_user_error_is_two_plain_lines_at_most_and_exit_code_2(verb, capsys):

@@ -39,6 +39,11 @@ class Verb:
     flags: tuple[Flag, ...] = ()
 
 
+# Of the verbs that go slide by slide.
+_PER_SLIDE = (
+    Flag("--shard", "do every n-th slide only, as job i of n of a cluster: 3/8", (("metavar", "i/n"),)),
+    Flag("--retry-failed", "do only the slides that failed before", (("action", "store_true"),)),
+)
 _MPP = Flag("--mpp", "micrometres per pixel at level 0 of every slide given; wins over the files", (("type", float),))
 
 VERBS: dict[str, Verb] = {
@@ -53,7 +58,7 @@ VERBS: dict[str, Verb] = {
         "list slides, their pixel size and their tissue",
         "a manifest CSV, folders or slide files",
         "lamella index slides/ -o index",
-        (_MPP,),
+        (_MPP, *_PER_SLIDE),
     ),
     "anchors": Verb(
         "list the places on the slides to learn from",
@@ -62,6 +67,7 @@ VERBS: dict[str, Verb] = {
         (
             Flag("--index", "the slide index that an imported CSV belongs to", (("type", Path),)),
             Flag("--csv", "also write the catalogue as this CSV file", (("type", Path),)),
+            *_PER_SLIDE,
         ),
     ),
     "preview": Verb(
@@ -74,10 +80,23 @@ VERBS: dict[str, Verb] = {
         "an anchors folder",
         "lamella pretrain anchors -p small -o runs/first budget.images=50000",
     ),
+    "encoders": Verb(
+        "list the encoders, or all facts of one",
+        "nothing, or the name of one",
+        "lamella encoders phikon-v2",
+        (Flag("--json", "print the list as JSON", (("action", "store_true"),)),),
+    ),
     "embed": Verb(
         "turn tiles into features, one file per slide",
         "a model folder (or encoder name) and an index folder",
         "lamella embed runs/first/model index -o features",
+        _PER_SLIDE,
+    ),
+    "convert": Verb(
+        "tiles and features to and from CLAM, TRIDENT, slide2vec, QuPath, AnnData and tables",
+        "a file or folder of tiles or features, of Lamella or of another program",
+        "lamella convert features -o for_clam to=clam --index index",
+        (Flag("--index", "the slide index; says pixel sizes that the files do not", (("type", Path),)),),
     ),
     "evaluate": Verb(
         "ask whether the encoder learned morphology",

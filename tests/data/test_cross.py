@@ -393,7 +393,9 @@ def test_every_anchor_of_a_real_catalogue_gives_a_sample(tmp_path: Path, make_sl
         for box_px0 in place.targets_px0:
             assert place.context_px0.contains(box_px0)
             fraction = tissue[place.slide_id].fraction(frame.box_um(box_px0))
-            assert fraction >= anchor.min_target_tissue_fraction - 1e-5
+            # Targets move by up to half a pixel on each axis, onto the slide's own pixels, after their share is proven.
+            moved = SAMPLING.target_mpp / SAMPLING.target_fov_um
+            assert fraction >= anchor.min_target_tissue_fraction - moved
     assert samples.batch(0)["context"].shape == (4, 3, 128, 128)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lamella.errors import StorageError
 from lamella.formats import atomic
-from lamella.formats.atomic import whole_file, write_json, write_text
+from lamella.formats.atomic import remove_parts, whole_file, write_json, write_text
 
 
 def test_the_new_file_takes_the_place_of_the_old_and_nothing_lies_beside_it(tmp_path):
@@ -72,3 +72,23 @@ def test_json_refuses_nan(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write_json(tmp_path / "a.json", {"loss": 1.5})
     assert json.loads(Path(tmp_path / "a.json").read_text()) == {"loss": 1.5}
+
+
+def test_two_writers_of_one_file_never_share_a_part(tmp_path):
+    with whole_file(tmp_path / "a.txt") as one, whole_file(tmp_path / "a.txt") as two:
+        assert one != two
+        one.write_text("one")
+        two.write_text("two")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_parts_of_killed_processes_are_told_from_other_files(tmp_path):
+    with whole_file(tmp_path / "deep" / "b.h5") as part:
+        part.touch()
+        left = part.with_name(part.name.replace(".b.", ".c."))
+        left.touch()
+    (tmp_path / ".config.part.yaml").touch()
+    (tmp_path / "a.part").touch()
+    assert remove_parts(tmp_path) == [left]
+    there = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert there == [".config.part.yaml", "a.part", "b.h5"]

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lamella.errors import LamellaError, SlideError
-from lamella.formats.h5 import TridentAttributes, read_attributes, read_features, trident_attributes, write_features
+from lamella.formats.h5 import (
+    TridentAttributes,
+    read_attributes,
+    read_features,
+    read_trident,
+    trident_attributes,
+    write_coords,
+    write_features,
+)
 
 TRIDENT = trident_attributes(
     slide_id="slide",
@@ -129,3 +140,88 @@ def test_what_is_no_feature_file_is_refused(tmp_path: Path, kind: str) -> None:
 
 def test_attributes_are_those_of_the_slide() -> None:
     assert TridentAttributes(224, 443, 10 / 0.2528, 20.0, 0, "slide", "features", 40_000, 30_000) == TRIDENT
+
+
+def test_tiles_of_our_own_files_are_read_with_their_micrometres(tmp_path: Path) -> None:
+    tiles = read_trident(write(tmp_path / "slide.h5"))
+    assert np.array_equal(tiles.places_px0, COORDS)
+    assert tiles.side == pytest.approx(224 * 0.5 / 0.2528)  # exact, where patch_size_level0 is rounded to 443
+    assert (tiles.pixels, tiles.name, tiles.level0_size_px) == (224, "slide", (40_000, 30_000))
+    assert tiles.mpp0 == pytest.approx(0.2528)
+    assert tiles.mpp == pytest.approx(0.5)
+    assert tiles.own == {"mpp": 0.5, "encoder": "e"}
+    assert tiles.features is not None
+    assert np.array_equal(tiles.features.whole("slide"), FEATURES)
+
+
+def test_a_magnification_alone_is_no_micrometre(tmp_path: Path) -> None:
+    write_coords(tmp_path / "s_patches.h5", COORDS, trident=TRIDENT, own={})
+    tiles = read_trident(tmp_path / "s_patches.h5")
+    assert (tiles.level0_mpp, tiles.features) == (None, None)
+    with pytest.raises(LamellaError, match=r"micrometres per pixel.*--index"):
+        _ = tiles.mpp
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    level0_mpp=st.floats(0.1, 2),
+    mpp=st.floats(0.1, 8),
+    tile_px=st.integers(1, 2048),
+    corners=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=5),
+)
+def test_coordinates_come_back_and_trident_computes_the_same_extent(
+    tmp_path_factory: pytest.TempPathFactory,
+    level0_mpp: float,
+    mpp: float,
+    tile_px: int,
+    corners: list[tuple[int, int]],
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "s_patches.h5"
+    attributes = trident_attributes(
+        slide_id="s",
+        folder="f",
+        tile_px=tile_px,
+        mpp=mpp,
+        overlap_px=0,
+        level0_mpp=level0_mpp,
+        level0_size_px=(9, 8),
+    )
+    write_coords(path, np.array(corners).reshape(-1, 2), trident=attributes, own={"mpp": mpp})
+    tiles = read_trident(path)
+    assert np.array_equal(tiles.places_px0, np.array(corners).reshape(-1, 2))
+    assert tiles.side == pytest.approx(tile_px * mpp / level0_mpp)
+    assert tiles.mpp0 == pytest.approx(level0_mpp)
+    # read_coords of trident/IO.py, then WSIPatcher.__init__ (116929f):
+    with h5py.File(path, "r") as file:
+        attrs, coords = dict(file["coords"].attrs), file["coords"][:]
+    downsample = (10 / attrs["target_magnification"]) / (10 / attrs["level0_magnification"])
+    assert round(attrs["patch_size"] * downsample) in (math.floor(tiles.side + 0.5), round(tiles.side))
+    assert not len(coords) or round(coords[0][0]) == coords[0][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"level0_magnification": "None"}, "level0_magnification is 'None', no number"),  # as save_h5 writes None
+        ({"target_magnification": None}, "no attribute target_magnification"),
+    ],
+)
+def test_attributes_that_say_nothing_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
+    path = write(tmp_path / "slide.h5")
+    with h5py.File(path, "r+") as file:
+        for key, value in change.items():
+            if value is None:
+                del file["coords"].attrs[key]
+            else:
+                file["coords"].attrs[key] = value
+    with pytest.raises(LamellaError, match=says):
+        read_trident(path)
+
+
+def test_features_that_belong_to_other_tiles_are_refused(tmp_path: Path) -> None:
+    with h5py.File(write(tmp_path / "slide.h5"), "r+") as file:
+        del file["features"]
+        file["features"] = FEATURES[:2]
+    with pytest.raises(LamellaError, match=r"features \(2, 5\) do not belong to its 3 tiles"):
+        read_trident(tmp_path / "slide.h5")

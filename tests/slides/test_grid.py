@@ -22,7 +22,7 @@ from lamella.slides.grid import (
     tile_grid,
     tile_table,
 )
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 
 @dataclass(frozen=True)

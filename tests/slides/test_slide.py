@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lamella.geometry import Box
-from lamella.slides import slide as slide_module
 from lamella.slides import views
 from lamella.slides.readers.image import ArrayReader
 from lamella.slides.readers.mpp import Resolution

@@ -1,16 +1,20 @@
-"""Where tissue is found, and how much of a box is tissue."""
+"""Where tissue is found."""
+
+import functools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from lamella.errors import EmptyTissueError
-from lamella.geometry import Box, Frame
+from lamella.slides import thumbnail
+from lamella.slides.phantom import SCANNERS, draw_tissue, scan
 from lamella.slides.readers.mpp import Resolution
 from lamella.slides.slide import Slide
-from lamella.slides.tissue import TissueMap, TissueSettings, find_tissue
+from lamella.slides.tissue import TissueSettings, find_tissue
 
 GLASS, PINK, PURPLE = (244, 243, 245), (228, 170, 205), (130, 80, 150)
 
@@ -48,46 +52,6 @@ def canvas(height, width, colour=GLASS, noise=2, seed=0):
 
 def paint(pixels, rows, columns, colour, seed=1):
     pixels[rows, columns] = canvas(*pixels[rows, columns].shape[:2], colour, 6, seed)
-
-
-def exactly(mask, frame, box):
-    """Area fraction by adding up every pixel's overlap."""
-    x = np.arange(mask.shape[1] + 1) * frame.mpp_x
-    y = np.arange(mask.shape[0] + 1) * frame.mpp_y
-    width = (np.minimum(x[1:], box[2]) - np.maximum(x[:-1], box[0])).clip(0)
-    height = (np.minimum(y[1:], box[3]) - np.maximum(y[:-1], box[1])).clip(0)
-    return (height[:, None] * width[None, :] * mask).sum() / ((box[2] - box[0]) * (box[3] - box[1]))
-
-
-masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
-spacings = st.floats(0.3, 20)
-places = st.lists(st.tuples(*[st.floats(-40, 150)] * 2, *[st.floats(0.5, 90)] * 2), min_size=1, max_size=6)
-
-
-@given(mask=masks, mpp_x=spacings, mpp_y=spacings, places=places)
-@settings(max_examples=60, deadline=None)
-def test_fractions_equal_the_sum_over_all_pixels(mask, mpp_x, mpp_y, places):
-    frame = Frame(mask.shape[1], mask.shape[0], mpp_x, mpp_y)
-    boxes = np.array([(x, y, x + width, y + height) for x, y, width, height in places])
-    expected = [exactly(mask, frame, box) for box in boxes]
-    tissue = TissueMap(mask, frame)
-    np.testing.assert_allclose(tissue.fractions(boxes), expected, atol=1e-9)
-    assert tissue.fraction(Box(*boxes[0])) == pytest.approx(expected[0], abs=1e-9)
-
-
-@given(mask=masks, mpp_x=spacings, mpp_y=spacings, places=places, size=st.tuples(*[st.floats(0.5, 90)] * 2))
-@settings(max_examples=60, deadline=None)
-def test_the_grid_of_fractions_equals_the_boxes_one_by_one(mask, mpp_x, mpp_y, places, size):
-    frame = Frame(mask.shape[1], mask.shape[0], mpp_x, mpp_y)
-    x, y = (np.array([place[axis] for place in places]) for axis in (0, 1))
-    found = TissueMap(mask, frame).grid_fractions(x, y, *size)
-    expected = [[exactly(mask, frame, (left, top, left + size[0], top + size[1])) for left in x] for top in y]
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
-def test_a_large_full_mask_is_exactly_full():
-    tissue = TissueMap(np.ones((4000, 4000), bool), Frame(4000, 4000, 8.0, 8.0))
-    assert tissue.fraction(Box(31_000.3, 31_000.7, 31_900.1, 31_999.9)) == pytest.approx(1.0, abs=1e-7)
 
 
 def test_pale_and_dark_tissue_are_found_and_glass_is_not():
@@ -142,7 +106,7 @@ def test_the_thumbnail_is_read_in_pieces_that_join_without_a_seam(monkeypatch):
         paint(pixels, slice(top, top + 150), slice(left, left + 180), PURPLE)
     slide = slide_of(pixels, mpp=1.0)
     whole = find_tissue(slide, TissueSettings(mpp=3.0, min_object_um2=0, max_hole_um2=0))
-    monkeypatch.setattr("lamella.slides.tissue._READ_PX", 100**2)
+    monkeypatch.setattr("lamella.slides.thumbnail._READ_PX", 100**2)
     pieces = slide_of(pixels, mpp=1.0)
     mask = find_tissue(pieces, TissueSettings(mpp=3.0, min_object_um2=0, max_hole_um2=0))
     np.testing.assert_array_equal(mask, whole)
@@ -153,12 +117,128 @@ def test_the_thumbnail_is_read_in_pieces_that_join_without_a_seam(monkeypatch):
 @given(height=st.integers(1, 60), width=st.integers(1, 60), mpp=st.floats(1.0, 7.0), piece=st.integers(1, 40))
 @settings(max_examples=40, deadline=None)
 def test_every_size_of_slide_can_be_cut_into_pieces(height, width, mpp, piece):
-    from lamella.slides import tissue
-
     slide = slide_of(canvas(height, width, PURPLE, 20))
-    old, tissue._READ_PX = tissue._READ_PX, piece**2
+    old, thumbnail._READ_PX = thumbnail._READ_PX, piece**2
     try:
         mask = find_tissue(slide, TissueSettings(mpp=mpp * 8, min_object_um2=0))
     finally:
-        tissue._READ_PX = old
+        thumbnail._READ_PX = old
     assert mask.all()
+
+
+# ---- hard slides, with a truth ---------------------------------------------------------------------------------------
+
+HAEMATOXYLIN, EOSIN, DAB = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)
+
+
+@functools.cache
+def section(stains, strength=0.45):
+    """Light let through by a slide of 3.4 x 4.8 mm with an uneven piece of tissue with a hole; and its mask."""
+    rng = np.random.default_rng(0)
+    shape = (420, 600)
+
+    def smooth(sigma):
+        noise = ndimage.gaussian_filter(rng.normal(size=shape), sigma)
+        return noise / noise.std()
+
+    y, x = np.indices(shape)
+    mask = np.hypot((x - 300) / 228, (y - 210) / 150) + 0.08 * smooth(20) < 1
+    mask &= np.hypot(x - 250, y - 200) > 30  # a hole of 480 um
+    amounts = [(1 + 0.25 * smooth(2) + 0.25 * smooth(15)).clip(0.1) for _ in stains]
+    density = sum(strength * amount[..., None] * stain for amount, stain in zip(amounts, np.array(stains), strict=True))
+    return np.where(mask[..., None], 10.0 ** -(density / len(stains)), 1.0), mask
+
+
+def scanned(light, glass=(244, 243, 243)):
+    noise = np.random.default_rng(0).normal(0, 1.2, light.shape)
+    return slide_of((light * glass + noise).clip(0, 255).astype(np.uint8))
+
+
+def ink_strokes(colour):
+    """Light let through by a free stroke, one across the tissue and one over its edge; and where they lie."""
+    image = Image.new("L", (600, 420))
+    draw = ImageDraw.Draw(image)
+    for stroke in (((30, 36), (190, 24)), ((420, 12), (396, 408)), ((36, 240), (156, 384))):
+        draw.line(stroke, fill=255, width=36)
+    thickness = ndimage.gaussian_filter(np.asarray(image) / 255.0, 3)
+    streaks = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=thickness.shape), 4)
+    thickness *= 1 + 0.1 * streaks / streaks.std()
+    return (np.array(colour) / 250.0) ** thickness.clip(0)[..., None], thickness > 0.3
+
+
+def overlap(one, other):
+    return (one & other).sum() / (one | other).sum()
+
+
+@pytest.mark.parametrize(
+    ("stains", "strength", "least"),
+    [
+        ((HAEMATOXYLIN, EOSIN), 0.45, 0.985),
+        ((HAEMATOXYLIN, DAB), 0.4, 0.985),
+        ((HAEMATOXYLIN,), 0.25, 0.985),  # IHC, nothing bound
+        ((EOSIN,), 0.08, 0.97),  # faint
+    ],
+)
+@pytest.mark.parametrize("glass", [(244, 243, 243), (243, 232, 208), (205, 203, 206), (240, 224, 237)])
+def test_every_stain_on_every_glass(stains, strength, least, glass):
+    light, truth = section(stains, strength)
+    assert overlap(find_tissue(scanned(light, glass), TissueSettings()), truth) > least
+
+
+def test_light_that_falls_off_to_one_side_is_no_tissue():
+    light, truth = section((HAEMATOXYLIN, EOSIN))
+    light = light * (1 - np.linspace(0, 1, 600)[None, :, None] * (0.02, 0.08, 0.05))  # pink to the right
+    assert overlap(find_tissue(scanned(light), TissueSettings()), truth) > 0.97
+
+
+# Colour, and whether it is told from tissue where it lies over tissue: yellow ink lets the tissue's colour through,
+# dark inks make it the colour of dense nuclei and of blood.
+INKS = {
+    "red": ((205, 35, 50), True),
+    "dark red": ((150, 20, 35), False),
+    "orange": ((230, 120, 30), True),
+    "yellow": ((240, 225, 60), False),
+    "green": ((30, 130, 70), True),
+    "cyan": ((60, 170, 200), True),
+    "blue": ((30, 60, 170), True),
+    "navy": ((25, 30, 80), False),
+    "black": ((35, 35, 40), True),
+}
+
+
+@pytest.mark.parametrize("ink", INKS)
+def test_pen_of_every_colour_but_violet_and_pink_is_left_out(ink):
+    colour, told_over_tissue = INKS[ink]
+    light, truth = section((HAEMATOXYLIN, EOSIN))
+    through, stroke = ink_strokes(colour)
+    mask = find_tissue(scanned(light * through), TissueSettings())
+    assert mask[stroke & ~truth].mean() < 0.01
+    if told_over_tissue:
+        assert mask[stroke & truth].mean() < 0.15
+    away = truth & ~ndimage.binary_dilation(stroke, iterations=16)  # 130 um
+    assert mask[away].mean() > 0.98
+
+
+@pytest.mark.parametrize("stains", [(HAEMATOXYLIN, EOSIN), (HAEMATOXYLIN, DAB), (HAEMATOXYLIN,), ((0.10, 0.90, 0.52),)])
+def test_no_stain_and_no_blood_is_taken_for_ink(stains):
+    light, truth = section(stains, 0.7)
+    mask = find_tissue(scanned(light), TissueSettings())
+    assert mask[truth].mean() > 0.99
+
+
+def test_grey_dirt_is_no_tissue_by_colour():
+    light, truth = section((HAEMATOXYLIN, EOSIN))
+    light = light.copy()
+    for (row, column), level in {(36, 36): 0.85, (40, 560): 0.5, (380, 40): 0.1}.items():
+        light[row - 25 : row + 25, column - 25 : column + 25] *= level
+    mask = find_tissue(scanned(light), TissueSettings())
+    assert not (mask & ~ndimage.binary_dilation(truth, iterations=4)).any()
+
+
+def test_generated_tissue_is_found_to_its_edge():
+    tissue = draw_tissue(5, 1024)
+    pixels = scan(tissue, SCANNERS[0], 5)
+    for method in ("saturation", "optical_density"):
+        mask = find_tissue(slide_of(pixels, mpp=0.5), TissueSettings(method=method))
+        glass_share = Image.fromarray((tissue.labels == 0).astype(np.uint8) * 255).resize(mask.shape[::-1], 4)  # box
+        assert overlap(mask, np.asarray(glass_share) < 128) > 0.98

@@ -1,5 +1,7 @@
 """`lamella anchors` as a user runs it."""
 
+import pickle
+
 import numpy as np
 import pytest
 import yaml
@@ -7,6 +9,7 @@ from PIL import Image
 
 from lamella.cli import main
 from lamella.formats.tables import read_csv
+from lamella.slides.anchors.anchor_csv import ImportedAnchors
 from lamella.slides.anchors.catalogue import Catalogue
 
 SMALL = ("sampling.context_fov_um=256", "sampling.target_fov_um=64", "qc=false")
@@ -133,3 +136,38 @@ def test_a_slide_that_is_gone_is_not_in_the_catalogue(index, tmp_path):
     catalogue = Catalogue.load(tmp_path / "anchors")
     assert [slide_id for slide_id, _, _ in catalogue.shards] == ["b"]
     assert "does not exist" in read_csv(tmp_path / "anchors" / "failed.csv")[0]["error"]
+
+
+def test_shards_put_together_are_the_catalogue_of_one_run(index, tmp_path, capsys):
+    out = tmp_path / "anchors"
+    for number in (2, 1):
+        assert run(index, "-o", out, *SMALL, "--shard", f"{number}/2") == 0
+        assert not (out / "catalogue.json").exists()
+    assert "shard 1 of 2: 1 of 2 slides" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}
+    assert run(index, "-o", out, *SMALL) == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()} == before
+    assert run(index, "-o", tmp_path / "one", *SMALL) == 0
+    assert Catalogue.load(out).hash == Catalogue.load(tmp_path / "one").hash
+
+
+def test_imported_anchors_travel_to_workers_slide_by_slide(index, tmp_path):
+    run(index, "-o", tmp_path / "one", "--csv", tmp_path / "anchors.csv", *SMALL)
+    one = Catalogue.load(tmp_path / "one")
+    imported = ImportedAnchors(tmp_path / "anchors.csv", one.index, one.sampling)
+    part = pickle.loads(pickle.dumps(imported.only("b")))  # noqa: S301 - our own bytes
+    assert part.slide_ids == ["b"]
+    assert len(imported.slide_ids) == 2
+    pieces = [list(anchors.candidates(one.index["b"], one.sampling)) for anchors in (part, imported)]
+    assert all(np.array_equal(a.centers_px0, b.centers_px0) for a, b in zip(*pieces, strict=True))
+
+
+def test_a_slide_that_failed_alone_is_tried_again(index, tmp_path, capsys):
+    slide, out = tmp_path / "slides" / "a.tif", tmp_path / "anchors"
+    moved = slide.rename(tmp_path / "a.tif")
+    assert run(index, "-o", out, *SMALL[:2]) == 1
+    assert "--retry-failed tries these alone" in capsys.readouterr().out
+    moved.rename(slide)
+    assert run(index, "-o", out, *SMALL[:2], "--retry-failed") == 0
+    assert "those that failed: 1 of 2 slides" in capsys.readouterr().out
+    assert len(Catalogue.load(out).shards) == 2

@@ -78,7 +78,7 @@ def test_a_reader_that_reads_wrongly_is_missing(capsys, disk_of, monkeypatch, fa
     assert doctor.run(Request("doctor")) == 1
     out = capsys.readouterr().out
     assert lines_by_name(out)["reader tiff"].startswith("missing")
-    assert "--force-reinstall tifffile imagecodecs" in out
+    assert "--force-reinstall tifffile simplejpeg imagecodecs" in out
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch):

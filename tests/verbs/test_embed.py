@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from lamella.cli import main
 from lamella.config import Request
-from lamella.errors import LamellaError, OutputConflictError
+from lamella.errors import CheckpointError, LamellaError, OutputConflictError
 from lamella.formats.h5 import read_features
 from lamella.formats.tables import read_csv, write_csv
 from lamella.geometry import Box
+from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
+from lamella.models.vit import ViTSettings
 from lamella.slides.index import SlideIndex
-from lamella.verbs import embed
+from lamella.slides.indexing import build_index
+from lamella.slides.manifest import find_slides
+from lamella.slides.tissue import TissueSettings
+from lamella.verbs import embed, embedding
 
 
 @pytest.fixture
@@ -100,7 +109,7 @@ def test_a_slide_that_fails_fails_alone_and_is_tried_again(run, own_index: Path,
     assert (row["slide_id"], Path(row["path"]).name) == ("s1", "s1.tif")
     assert "s1.tif" in row["error"]
     assert sorted(path.name for path in out.glob("*.h5")) == ["s0.h5", "s2.h5"]
-    assert "slides that failed: 1" in capsys.readouterr().out
+    assert "slides: 2 ok, 1 failed" in capsys.readouterr().out
     slide.write_bytes(whole)
     assert run(own_index, out) == 0
     assert (out / "s1.h5").exists()
@@ -194,3 +203,117 @@ def test_the_command_line_takes_colour_stats_as_a_model(judged_index: Path, tmp_
     assert "it takes a model and an index folder, 1 path(s) given" in error
     assert "no-model" in error
     assert "it is not a slide index" in error
+
+
+def embed_on(index: Path, out: Path, *more: str) -> int:
+    return main(["embed", "colour-stats", str(index), "-o", str(out), "tile_px=64", *more])
+
+
+def test_workers_write_what_this_process_writes(judged_index: Path, tmp_path: Path, capsys) -> None:
+    """Two real worker processes; a slide that cannot be read on one of them fails alone."""
+    out = tmp_path / "out"
+    assert embed_on(judged_index, out) == 0
+    here = {path.name: path.read_bytes() for path in out.rglob("*.[hp]*") if path.is_file()}
+    for path in out.glob("s[0-4].h5"):
+        path.unlink()
+    assert embed_on(judged_index, out, "jobs.workers=2", "jobs.time_limit_s=60") == 0
+    assert {path.name: path.read_bytes() for path in out.rglob("*.[hp]*") if path.is_file()} == here
+    assert "slides: 6 ok, 0 failed" in capsys.readouterr().out
+
+
+def test_shards_of_embed_and_those_that_failed(own_index: Path, tmp_path: Path, capsys) -> None:
+    out, slide = tmp_path / "out", own_index.parent / "s2.tif"
+    whole = slide.read_bytes()
+    slide.write_bytes(whole[:2000])
+    assert embed_on(own_index, out, "--shard", "1/2") == 1  # s0 and s2
+    assert [row["slide_id"] for row in read_csv(out / "failed.1of2.csv")] == ["s2"]
+    assert embed_on(own_index, out, "--shard", "2/2") == 0
+    assert sorted(path.name for path in out.glob("*.h5")) == ["s0.h5", "s1.h5"]
+    slide.write_bytes(whole)
+    before = snapshot(out)["s0.h5"]
+    assert embed_on(own_index, out, "--retry-failed") == 0
+    assert "those that failed: 1 of 3 slides" in capsys.readouterr().out
+    assert sorted(path.name for path in out.glob("*.h5")) == ["s0.h5", "s1.h5", "s2.h5"]
+    assert snapshot(out)["s0.h5"] == before
+    assert not list(out.glob("failed*"))
+    assert embed_on(own_index, out) == 0
+    assert "slides: 3 ok, 0 failed" in capsys.readouterr().out
+
+
+def test_a_job_travels_without_the_weights_and_refuses_others(mean_colour, monkeypatch, tmp_path: Path) -> None:
+    config = embed.Config()
+    job = embed._Work("model", mean_colour, (), config, 0.5, 64, None).job(tmp_path)
+    monkeypatch.setattr(embedding, "load_encoder", lambda spec: pytest.fail("it is loaded when it is needed"))
+    sent = pickle.loads(pickle.dumps(job))  # noqa: S301 - our own bytes
+    assert (sent.encoder, job.encoder) == (None, mean_colour)
+    monkeypatch.setattr(embedding, "load_encoder", lambda spec: mean_colour)
+    assert sent._encoder()[0] is mean_colour
+    other = replace(sent, fingerprint="another")
+    with pytest.raises(CheckpointError, match="a worker loads other weights"):
+        other._encoder()
+
+
+# ---- tiles that cannot be decoded, speed, precision -----------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(make_slide, tmp_path: Path) -> Path:
+    """An index of one slide of JPEG tiles, one of which was overwritten after indexing."""
+    path = make_slide("a.tif", 256, 256, tile_px=64, levels=1, compression="jpeg")
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "mask.png")
+    row = {"slide_id": "a", "wsi_path": path.name, "mask_path": "mask.png"}
+    write_csv(tmp_path / "m.csv", [row], list(row))
+    build_index(find_slides([tmp_path / "m.csv"]), tmp_path / "index", TissueSettings(), {})
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        page = tiff.pages.first
+        tiff.filehandle.seek(page.dataoffsets[5])
+        tiff.filehandle.write(bytes(page.databytecounts[5]))
+    return tmp_path / "index"
+
+
+def test_a_tile_that_cannot_be_decoded_fails_its_slide(run, damaged: Path, tmp_path: Path) -> None:
+    assert run(damaged, tmp_path / "out") == 1
+    assert "tile 5" in read_csv(tmp_path / "out" / "failed.csv")[0]["error"]
+    assert not (tmp_path / "out" / "a.h5").exists()
+
+
+def test_or_it_is_left_out_and_listed(run, damaged: Path, tmp_path: Path, capsys) -> None:
+    for _ in range(2):  # a rerun reads from the file what was left out
+        assert run(damaged, tmp_path / "out", "unreadable_tiles=skip", "batch_size=3") == 0
+        (row,) = read_csv(tmp_path / "out" / "skipped.csv")
+        assert (row["slide_id"], float(row["x_px0"]), float(row["y_px0"])) == ("a", 64, 64)
+        assert "tile 5" in row["error"]
+        assert "tiles left out because they cannot be decoded: 1" in capsys.readouterr().out
+    read = read_features(tmp_path / "out" / "a.h5")
+    assert read.features.shape == (15, 3)
+    assert [64, 64] not in read.coords_px0.tolist()
+
+
+def test_a_slide_of_which_no_tile_can_be_decoded_fails_all_the_same(run, damaged: Path, tmp_path: Path) -> None:
+    slide = next(iter(SlideIndex.load(damaged)))
+    table = [{"slide_id": "a", "x_px0": 64, "y_px0": 64}]
+    write_csv(tmp_path / "tiles.csv", table, list(table[0]))
+    assert slide.slide_id == "a"
+    assert run(damaged, tmp_path / "out", "unreadable_tiles=skip", f"tiles={tmp_path / 'tiles.csv'}") == 1
+    assert "tile 5" in read_csv(tmp_path / "out" / "failed.csv")[0]["error"]
+
+
+def test_the_fast_path_is_recorded(run, judged_index: Path, tmp_path: Path) -> None:
+    assert run(judged_index, tmp_path / "fast", "dct_scaling=true") == 0
+    assert "DCT" in read_features(tmp_path / "fast" / "s1.h5").attributes["resample"]
+    with pytest.raises(OutputConflictError, match="dct_scaling"):
+        run(judged_index, tmp_path / "fast")
+
+
+def test_bf16_is_near_and_recorded(judged_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = InputContract(0.5, 64, (0.5,) * 3, (0.25,) * 3, patch_px=16, dim=32)
+    encoder = ViTEncoder(fresh_vit(ViTSettings(patch_px=16, dim=32, depth=2, heads=2), 0), contract, "tiny")
+    monkeypatch.setattr(embed, "load_encoder", lambda spec: encoder)
+    found = {}
+    for precision in ("fp32", "bf16"):
+        asked = (f"precision={precision}",)
+        assert embed.run(Request("embed", (Path("m"), judged_index), tmp_path / precision, overrides=asked)) == 0
+        found[precision] = read_features(tmp_path / precision / "s1.h5")
+        assert found[precision].attributes["precision"] == precision
+    difference = np.abs(found["fp32"].features - found["bf16"].features)
+    assert 0 < difference.max() < 0.1 * np.abs(found["fp32"].features).max()

@@ -7,6 +7,8 @@ import yaml
 from PIL import Image
 
 from lamella.cli import main
+from lamella.formats.tables import read_csv
+from lamella.slides import indexing
 from lamella.slides.index import SlideIndex
 
 
@@ -137,3 +139,68 @@ def test_no_slides_or_no_folder_is_a_plain_error(slides, capsys):
 def test_an_unknown_setting_is_refused_with_a_suggestion(slides, tmp_path, capsys):
     assert run(slides, "-o", tmp_path / "index", "tissue.mmpp=4") == 2
     assert "did you mean tissue.mpp?" in capsys.readouterr().err
+
+
+def test_a_shard_keeps_what_it_found_for_the_run_that_puts_them_together(slides, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "index"
+    (slides / "c.svs").touch()
+    assert run(slides, "-o", out, "--shard", "2/2") == 0
+    shown = capsys.readouterr().out
+    assert "shard 2 of 2: 1 of 3 slides" in shown
+    assert "next: when all 2 shards have ended, the same command without --shard puts them together" in shown
+    assert not (out / "slides.parquet").exists()
+    assert run(slides, "-o", out, "--shard", "1/2") == 1
+    assert [row["slide_id"] for row in read_csv(out / "failed.1of2.csv")] == ["c"]
+    opened = []
+    real = indexing.index_slide
+    monkeypatch.setattr(indexing, "index_slide", lambda *rest: opened.append(rest[0].slide_id) or real(*rest))
+    assert run(slides, "-o", out) == 1
+    assert set(opened) == {"c"}, "only what failed is tried again"
+    assert [slide.slide_id for slide in SlideIndex.load(out)] == ["a", "b"]
+    assert {path.name for path in out.glob("*failed*")} == {"failed.csv"}
+    assert not list(out.glob(".*"))
+
+
+def test_retry_failed_does_those_alone_and_needs_a_finished_run(slides, tmp_path, capsys):
+    out = tmp_path / "index"
+    whole = (slides / "b.tif").read_bytes()
+    (slides / "b.tif").write_bytes(whole[:500])
+    assert run(slides, "-o", out, "--shard", "2/2") == 1
+    assert run(slides, "-o", out, "--retry-failed") == 2
+    assert "1 slides were never tried (a, ...)" in capsys.readouterr().err
+    assert run(slides, "-o", out) == 1
+    (slides / "b.tif").write_bytes(whole)
+    assert run(slides, "-o", out, "--retry-failed") == 0
+    assert "those that failed: 1 of 2 slides" in capsys.readouterr().out
+    assert len(SlideIndex.load(out)) == 2
+    assert not (out / "failed.csv").exists()
+
+
+def test_where_the_slides_are_done_changes_nothing_in_the_index(slides, tmp_path):
+    out = tmp_path / "index"
+    assert run(slides, "-o", out) == 0
+    before = (out / "slides.parquet").read_bytes()
+    assert run(slides, "-o", out, "jobs.workers=2", "jobs.retries=3") == 0  # nothing to do: no worker is started
+    assert (out / "slides.parquet").read_bytes() == before
+
+
+def test_a_bug_that_one_slide_meets_is_the_slides_and_leaves_its_trace(slides, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "index"
+    real = indexing.index_slide
+
+    def buggy(row, *rest):
+        return {}["missing"] if row.slide_id == "a" else real(row, *rest)
+
+    monkeypatch.setattr(indexing, "index_slide", buggy)
+    assert run(slides, "-o", out) == 1
+    assert "failed: a: KeyError: 'missing' (test_index.py:" in capsys.readouterr().out
+    assert "in buggy" in (out / "failed.log").read_text()
+    monkeypatch.setattr(indexing, "index_slide", real)
+    assert run(slides, "-o", out) == 0
+    assert not (out / "failed.log").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "$I/2"])
+def test_a_shard_that_is_no_part_is_refused(slides, tmp_path, capsys, shard):
+    assert run(slides, "-o", tmp_path / "index", "--shard", shard) == 2
+    assert "Write i/n with i from 1 to n: 3/8." in capsys.readouterr().err

@@ -4,7 +4,7 @@ from PIL import Image
 from lamella.geometry import Frame
 from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import SlideIndex
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 from lamella.view.overlay import draw_anchor_overlay, tissue_edge
 
 SAMPLING = CrossSampling(context_fov_um=64, target_fov_um=16, patch_px=8, target_margin_um=0)

@@ -84,7 +84,8 @@ class TileBatches:
     ) -> None:
         self.tile_px = one_tile_px(table)
         self._batch_size, self._threads, self._tolerance = batch_size, threads, tolerance
-        self._dct_scaling, self._pinned, self._skip_unreadable = dct_scaling, pinned, skip_unreadable
+        self._pinned = pinned
+        self.dct_scaling, self.skip_unreadable = dct_scaling, skip_unreadable
         self.skipped: dict[int, SlideError] = {}
         self._slides = [slides[slide_id] for slide_id in table.column("slide_id").to_pylist()]
         self._mpp = table.column("mpp").to_numpy()
@@ -94,7 +95,7 @@ class TileBatches:
         return -(-len(self._slides) // self._batch_size)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        handles = SlideCache(_OPEN_SLIDES, dct_scaling=self._dct_scaling)
+        handles = SlideCache(_OPEN_SLIDES, dct_scaling=self.dct_scaling)
         buffers = [self._buffer() for _ in range(_PINNED)] if self._pinned else []
         pending: deque[Future[torch.Tensor]] = deque()
         with ThreadPoolExecutor(1, "tiles") as reading:  # one thread plans; `read_many` has its own for decoding
@@ -120,7 +121,7 @@ class TileBatches:
             try:
                 self._read_run(slide, run, pixels[run.start - rows.start : run.stop - rows.start])
             except SlideError:
-                if not self._skip_unreadable:
+                if not self.skip_unreadable:
                     raise
                 for row in run:
                     self._try_row(slide, row, pixels[row - rows.start : row - rows.start + 1])

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lamella import __version__
-from lamella.errors import OutputConflictError
-from lamella.formats.atomic import write_json, write_text
+from lamella.engine.folder_lock import FolderLock, lock_folder
+from lamella.errors import OutputConflictError, storage_faults
+from lamella.formats.atomic import remove_parts, write_json, write_text
 
 _CONFIG, _ORIGINS, _RUN = "config.yaml", "origins.json", "run.json"
 _SHOWN_DIFFERENCES = 12  # a message stays readable; the number of the rest is told
@@ -26,7 +28,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Claim:
-    """A folder that may be written to.
+    """A folder that may be written to, by this process alone. Keep it while you write: its lock goes with it.
 
     `resumed` says that it was claimed before by the same verb with the same settings.
     """
@@ -34,6 +36,7 @@ class Claim:
     folder: Path
     settings_hash: str
     resumed: bool
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
 
 
 def claim(
@@ -44,10 +47,12 @@ def claim(
     verb: str,
     ignore: Iterable[str] = (),
     inputs: Mapping[str, Any] | None = None,
+    shared: bool = False,
 ) -> Claim:
     """Take the folder for this run, or find that it is this run's already.
 
     An identical rerun rewrites nothing. A rerun that differs in ignored keys only updates config.yaml and origins.json.
+    What a killed run left half written is cleared away.
 
     Args:
         folder: Made if it does not exist.
@@ -56,9 +61,12 @@ def claim(
         verb: Who writes here.
         ignore: Dotted keys, or blocks, that do not change results, such as `data.workers`.
         inputs: What the results depend on beside the settings, such as the fingerprint of a catalogue.
+        shared: This is a shard; others of the same run write to the folder at the same time.
 
     Raises:
-        OutputConflictError: The folder holds another verb's output, other settings or inputs, or foreign files.
+        OutputConflictError: The folder holds another verb's output, other settings or inputs, or foreign files, or
+            another process is writing there.
+        StorageError: The folder cannot be written to.
     """
     folder, ignore = Path(folder), tuple(ignore)
     run = {
@@ -67,7 +75,11 @@ def claim(
         "settings_hash": settings_hash(tree, ignore=ignore, inputs=inputs),
         "inputs": dict(inputs or {}),
     }
+    _claimed_before(folder)  # refuses foreign folders before a file is made in them
+    lock = lock_folder(folder / _RUN, shared=shared, settled=folder / _CONFIG, who=f"lamella {verb}")
     resumed = _claimed_before(folder)
+    if lock.alone:
+        remove_parts(folder, leave=_RUN)  # not in folders of other runs inside this one
     if resumed:
         old_tree, old_run = _read(folder)
         _refuse_other_run(folder, old_tree, old_run, tree, run, ignore)
@@ -76,9 +88,11 @@ def claim(
             _write_config(folder, tree, verb)
     else:
         write_json(folder / _ORIGINS, dict(origins))
-        write_json(folder / _RUN, run)
+        _write_run(folder, run)
         _write_config(folder, tree, verb)  # last: it marks the folder as claimed
-    return Claim(folder, str(run["settings_hash"]), resumed)
+    if shared:
+        lock.take(shared=True)  # the first shard had it alone
+    return Claim(folder, str(run["settings_hash"]), resumed, lock)
 
 
 def settings_hash(
@@ -181,6 +195,14 @@ def _leaves(tree: Mapping[str, Any], ignore: tuple[str, ...], prefix: str = "") 
 def _plain(value: Any) -> Any:
     """As JSON gives it back, so that tuples equal lists and paths their text."""
     return json.loads(json.dumps(value, default=str))
+
+
+def _write_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """In place, unlike every other file: it is the one that is locked, and a lock holds a file, not a name."""
+    with storage_faults(folder / _RUN), open(folder / _RUN, "w", encoding="utf-8") as file:
+        file.write(json.dumps(run, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_config(folder: Path, tree: Mapping[str, Any], verb: str) -> None:

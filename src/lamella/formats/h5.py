@@ -12,19 +12,23 @@ trident/wsi_objects/WSI.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from lamella.errors import LamellaError, SlideError
 from lamella.formats.atomic import whole_file
-
-Attribute = str | int | float
+from lamella.formats.h5_room import h5_with_room
+from lamella.formats.h5_tiles import read_h5_tiles
+from lamella.formats.placed_tiles import DAMAGE, Attribute, PlacedTiles
 
 # The field's convention: 10x is 1 um per pixel, so magnification = 10 / mpp.
+_SKIPPED = "skipped"
 _UM_PER_PX_AT_1X = 10.0
 
 
@@ -77,6 +81,9 @@ def trident_attributes(
     )
 
 
+_TRIDENT_KEYS = frozenset(field.name for field in fields(TridentAttributes))
+
+
 @dataclass(frozen=True)
 class Features:
     """A feature file as read."""
@@ -97,6 +104,7 @@ def write_features(
     trident: TridentAttributes,
     own: Mapping[str, Attribute],
     half: bool = False,
+    skipped: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write a feature file, whole or not at all; memory holds one batch.
 
@@ -108,6 +116,7 @@ def write_features(
         trident: Attributes of TRIDENT's layout.
         own: Further attributes of `coords`.
         half: Store 16 instead of 32 bits.
+        skipped: Tiles that were left out and why, as plain values; kept as JSON in a dataset of bytes.
 
     Raises:
         SlideError: A feature is not finite (or does not fit 16 bits); nothing was written.
@@ -116,7 +125,8 @@ def write_features(
     """
     coords = _whole_if_possible(np.asarray(coords_px0).reshape(-1, 2))
     dtype = np.float16 if half else np.float32
-    with whole_file(path) as part, h5py.File(part, "w") as file:
+    data_bytes = coords.nbytes + len(coords) * dim * np.dtype(dtype).itemsize
+    with whole_file(path) as part, h5_with_room(part, data_bytes) as file:
         file.create_dataset("coords", data=coords)
         features = file.create_dataset("features", (len(coords), dim), dtype)  # contiguous: fastest to read whole
         row = 0
@@ -129,6 +139,85 @@ def write_features(
             raise ValueError(f"{row} rows of features for {len(coords)} tiles")
         file["coords"].attrs.update({**own, **asdict(trident)})
         file["features"].attrs.update({"name": trident.name, "savetodir": trident.savetodir})
+        if skipped:
+            text = json.dumps(list(skipped), ensure_ascii=False).encode()
+            file.create_dataset(_SKIPPED, data=np.frombuffer(text, np.uint8))
+
+
+def read_skipped(path: Path | str) -> list[dict[str, Any]]:
+    """The tiles that were left out of a feature file; none in a file of another program.
+
+    Raises:
+        LamellaError: The file is missing or damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            entries: list[dict[str, Any]] = json.loads(file[_SKIPPED][:].tobytes()) if _SKIPPED in file else []
+            return entries
+    except (OSError, ValueError) as error:
+        raise _unreadable(path) from error
+
+
+def write_coords(
+    path: Path | str, coords_px0: np.ndarray, *, trident: TridentAttributes, own: Mapping[str, Attribute]
+) -> None:
+    """Write tiles without features, as TRIDENT keeps them in `patches/<name>_patches.h5`; whole or not at all.
+
+    Raises:
+        StorageError: The disk refused the write.
+    """
+    corners = _whole_if_possible(np.asarray(coords_px0).reshape(-1, 2))
+    with whole_file(path) as part, h5_with_room(part, corners.nbytes) as file:
+        coords = file.create_dataset("coords", data=corners)
+        coords.attrs.update({**own, **asdict(trident)})
+
+
+def read_trident(path: Path | str) -> PlacedTiles:
+    """The tiles of a file of TRIDENT, or of `lamella embed`, with their features if it has some.
+
+    The side of a tile at level 0 is patch_size times the exact ratio of the two magnifications, as TRIDENT itself
+    computes it when it reads (trident/wsi_objects/WSIPatcher.py); its attribute patch_size_level0 is rounded down. The
+    magnifications alone are no micrometres: TRIDENT puts a slide at 0.2528 mpp down as 40x. Only a file that states
+    `mpp`, as ours do, gives them.
+
+    Raises:
+        LamellaError: An attribute is missing or absurd, or coords and features do not belong together.
+    """
+    path = Path(path)
+    found = read_h5_tiles(path)
+    attributes = {name: _plain(value) for name, value in found.attributes.items()}
+    tile_px, finer, coarser = (
+        _number(path, attributes, key) for key in ("patch_size", "level0_magnification", "target_magnification")
+    )
+    level0_mpp = None
+    if "mpp" in attributes:
+        level0_mpp = _number(path, attributes, "mpp") * coarser / finer
+    size = [int(_number(path, attributes, key)) for key in ("level0_width", "level0_height") if key in attributes]
+    return PlacedTiles(
+        path,
+        str(attributes.get("name", path.stem)),
+        found.places_px0,
+        side_px0=tile_px * finer / coarser,
+        tile_px=int(tile_px),
+        overlap_px=int(_number(path, {"overlap": 0, **attributes}, "overlap", least=0)),
+        level0_mpp=level0_mpp,
+        level0_size_px=(size[0], size[1]) if len(size) == 2 else None,
+        features=found.features,
+        own={key: value for key, value in attributes.items() if key not in _TRIDENT_KEYS},
+    )
+
+
+def _number(path: Path, attributes: Mapping[str, Attribute], key: str, least: float = 1e-6) -> float:
+    """A size or a scale; `least` keeps out 0."""
+    try:
+        value = float(attributes[key])
+    except KeyError as error:
+        raise LamellaError(path, f"its coords have no attribute {key}", "Make the coordinates again.") from error
+    except (TypeError, ValueError) as error:
+        raise LamellaError(path, f"its {key} is {attributes[key]!r}, no number", "Make it again.") from error
+    if not least <= value < float("inf"):
+        raise LamellaError(path, f"its {key} is {value:g}", "Make the coordinates again.")
+    return value
 
 
 def read_features(path: Path | str) -> Features:
@@ -146,7 +235,7 @@ def read_features(path: Path | str) -> Features:
                 )
             coords, features = file["coords"][:], file["features"][:]
             attributes = {name: _plain(value) for name, value in file["coords"].attrs.items()}
-    except OSError as error:
+    except DAMAGE as error:
         raise _unreadable(path) from error
     if features.ndim != 2 or coords.shape != (len(features), 2):
         raise LamellaError(
@@ -166,7 +255,7 @@ def read_attributes(path: Path | str) -> dict[str, Attribute]:
     try:
         with h5py.File(path, "r") as file:
             return {name: _plain(value) for name, value in file["coords"].attrs.items()}
-    except (OSError, KeyError) as error:
+    except DAMAGE as error:
         raise _unreadable(path) from error
 
 

@@ -1,39 +1,68 @@
-"""Model folders: config.json, model.safetensors, README.md (the model card); from here or the Hugging Face hub."""
+"""Models by folder, hub id or name. An own model folder: config.json, model.safetensors, README.md (the model card)."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from lamella.errors import CheckpointError, first_line
 from lamella.formats.atomic import whole_file, write_json, write_text
 from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, InputContract, ViTEncoder, fresh_vit
+from lamella.models.named import PLACE_MARK, load_named, named_spec
+from lamella.models.registry import CONFIG_FILE, WEIGHTS_FILE
 from lamella.models.vit import ViTSettings
+from lamella.models.weights import download, listed, mismatches, read_weights
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "from_pretrained",
+    "load_encoder",
+    "model_card",
+    "portable_spec",
+    "save_pretrained",
+]
+
+CARD_FILE = "README.md"
 FORMAT = "lamella-vit-1"
+_ASK_HUB = (
+    "There is no such folder here either. Check the spelling, the network, and for a private or gated model "
+    "`hf auth login`."
+)
 
 
 def load_encoder(spec: str | Path) -> Encoder:
     """Load an encoder.
 
     Args:
-        spec: A model folder, a Hugging Face hub id (`owner/name`), or `colour-stats`.
+        spec: In this order: an own model folder; `colour-stats`; a name that `lamella encoders` lists, or its hub id;
+            such a name, `@`, and the folder or weights file that was downloaded (`phikon-v2@/models/phikon-v2`); the
+            Hugging Face hub id (`owner/name`) of an own model.
 
     Raises:
-        CheckpointError: There is no such model, or it is damaged.
+        CheckpointError: There is no such model, or it is damaged, or not what it should be. Gated or out of reach:
+            the remedy says what to do.
+        MissingExtraError: The encoder needs a package that is not installed.
     """
+    if (Path(spec) / CONFIG_FILE).is_file():
+        return from_pretrained(spec)
     if str(spec) == COLOUR_STATS:
         return ColourStatistics()
-    return from_pretrained(spec)
+    named = named_spec(str(spec))
+    return load_named(*named) if named else from_pretrained(spec)
+
+
+def portable_spec(spec: str) -> str:
+    """The same encoder in words that a process in another folder understands: local places become absolute."""
+    if (Path(spec) / CONFIG_FILE).is_file():
+        return str(Path(spec).absolute())
+    name, at, place = spec.partition(PLACE_MARK)
+    return f"{name}{at}{Path(place).expanduser().absolute()}" if at else spec
 
 
 def save_pretrained(
@@ -60,7 +89,7 @@ def save_pretrained(
         "format": FORMAT,
         "name": encoder.name,
         "vit": encoder.vit.settings.model_dump(),
-        "contract": dataclasses.asdict(encoder.contract),
+        "contract": encoder.contract.facts(),
         "fingerprint": encoder.fingerprint,
         "facts": {} if pretraining_slides is None else {"pretraining_slides": sorted(pretraining_slides)},
     }
@@ -80,12 +109,12 @@ def from_pretrained(path_or_hub_id: str | Path) -> ViTEncoder:
     folder = _folder(path_or_hub_id)
     config = _read_config(folder)
     encoder = _build(folder, config)
-    weights = _read_weights(folder / WEIGHTS_FILE)
+    weights = read_weights(folder / WEIGHTS_FILE)
     problems = mismatches(encoder.vit.state_dict(), weights)
     if problems:
         raise CheckpointError(
             folder / WEIGHTS_FILE,
-            f"it holds another architecture than {CONFIG_FILE} describes: {'; '.join(problems)}",
+            f"it holds another architecture than {CONFIG_FILE} describes: {listed(problems)}",
             f"Put back the {CONFIG_FILE} and {WEIGHTS_FILE} that were saved together.",
         )
     encoder.vit.load_state_dict(weights)
@@ -96,18 +125,6 @@ def from_pretrained(path_or_hub_id: str | Path) -> ViTEncoder:
             f"{CONFIG_FILE} or {WEIGHTS_FILE} was changed after saving; export the model again.",
         )
     return encoder
-
-
-def mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Every difference in names and dimensions, one phrase each."""
-    missing = [f"{name} is missing" for name in expected if name not in found]
-    unknown = [f"{name} is unknown" for name in found if name not in expected]
-    differing = [
-        f"{name} is {_size(found[name])} instead of {_size(tensor)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    return missing + unknown + differing
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
@@ -153,21 +170,7 @@ def _folder(path_or_hub_id: str | Path) -> Path:
     hub_id = str(path_or_hub_id)
     if isinstance(path_or_hub_id, Path) or hub_id.count("/") != 1 or hub_id[0] in "./~":
         raise CheckpointError(hub_id, "there is no such folder", "Give a model folder, or a hub id such as owner/name.")
-    return _download(hub_id)
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download  # not needed for local folders, and slow to import
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, CARD_FILE]))
-    except (OSError, HFValidationError) as error:  # the hub's own errors are OSErrors
-        raise CheckpointError(
-            hub_id,
-            f"it is not a folder here, and the Hugging Face hub did not give it ({first_line(error)})",
-            "Check the spelling, the network, and for a private or gated model `hf auth login`.",
-        ) from error
+    return download(hub_id, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE), _ASK_HUB)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -202,20 +205,3 @@ def _build(folder: Path, config: Mapping[str, Any]) -> ViTEncoder:
             f"it does not describe a network ({' '.join(str(error).split())})",
             "Export the model again.",
         ) from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(path, "the weights are missing", "Copy the whole model folder.") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            path,
-            f"it is truncated or damaged ({first_line(error)})",
-            "Copy the file again, or export the model again.",
-        ) from error
-
-
-def _size(tensor: Tensor) -> str:
-    return " x ".join(str(side) for side in tensor.shape) or "a scalar"

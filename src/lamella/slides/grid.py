@@ -18,7 +18,7 @@ from lamella.config import Settings
 from lamella.errors import LamellaError
 from lamella.formats.tables import read_csv, read_parquet
 from lamella.geometry import Frame
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 PLACE_COLUMNS = ("slide_id", "x_px0", "y_px0")
 TILE_COLUMNS = (*PLACE_COLUMNS, "fov_um", "mpp")
@@ -107,7 +107,7 @@ def tile_corners_px0(table: pa.Table) -> np.ndarray:
     return np.stack([table.column("x_px0").to_numpy(), table.column("y_px0").to_numpy()], axis=1)
 
 
-def read_tile_table(path: Path, *, mpp: float, tile_px: int) -> pa.Table:
+def read_tile_table(path: Path, *, mpp: float | None, tile_px: int | None) -> pa.Table:
     """Read a tile table that a user brings, CSV or Parquet.
 
     `slide_id`, `x_px0` and `y_px0` must be there; `fov_um` and `mpp` are filled in where absent. Other columns are
@@ -115,17 +115,21 @@ def read_tile_table(path: Path, *, mpp: float, tile_px: int) -> pa.Table:
 
     Args:
         path: The file.
-        mpp: For tables without `mpp`.
-        tile_px: For tables without `fov_um`: a tile is `tile_px` pixels at its `mpp`.
+        mpp: For tables without `mpp`; None if they must have it.
+        tile_px: For tables without `fov_um`: a tile is `tile_px` pixels at its `mpp`; None if they must have it.
 
     Raises:
         LamellaError: A column is missing, the table is empty, a place is no number, or a size is not positive.
     """
     table = _read(Path(path))
-    missing = [name for name in PLACE_COLUMNS if name not in table.column_names]
+    silent = [name for name, stated in (("mpp", mpp), ("fov_um", tile_px)) if stated is None]
+    missing = [name for name in (*PLACE_COLUMNS, *silent) if name not in table.column_names]
     if missing:
+        remedy = f"A tile table needs {', '.join(PLACE_COLUMNS)}."
         raise LamellaError(
-            path, f"it has no column {', '.join(missing)}", f"A tile table needs {', '.join(PLACE_COLUMNS)}."
+            path,
+            f"it has no column {', '.join(missing)}",
+            f"{remedy[:-1]}; and mpp, fov_um unless mpp=... and tile_px=... are given." if silent else remedy,
         )
     if not table.num_rows:
         raise LamellaError(path, "it has no tiles", "Give a table with at least one row.")
@@ -135,7 +139,7 @@ def read_tile_table(path: Path, *, mpp: float, tile_px: int) -> pa.Table:
         columns[name] = _numbers(path, name, columns[name])
     spacing = columns["mpp"] if "mpp" in columns else np.full(table.num_rows, mpp)
     columns["mpp"] = _numbers(path, "mpp", spacing)
-    fov_um = columns["fov_um"] if "fov_um" in columns else np.asarray(columns["mpp"]) * tile_px
+    fov_um = columns["fov_um"] if "fov_um" in columns else np.asarray(columns["mpp"]) * (tile_px or 0)
     columns["fov_um"] = _numbers(path, "fov_um", fov_um)
     for name in ("mpp", "fov_um"):
         if not (np.asarray(columns[name]) > 0).all():

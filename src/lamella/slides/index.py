@@ -22,7 +22,7 @@ from lamella.formats.tables import parquet_metadata, read_parquet, write_parquet
 from lamella.geometry import Frame
 from lamella.slides.masks import is_tissue, read_mask
 from lamella.slides.slide import Slide, open_slide
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 INDEX_FILE = "slides.parquet"
 

@@ -1,18 +1,19 @@
-"""Making a slide index: one slide at a time, each with its own fate, resumed where it was stopped."""
+"""Making a slide index: each slide with its own fate, resumed where it was stopped, put together from shards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from lamella.errors import EmptyTissueError, ManifestError, MaskMismatchError, SlideError
 from lamella.formats.atomic import write_text
-from lamella.formats.journal import Journal
 from lamella.formats.tables import write_csv
+from lamella.slides.each_slide import Notes, Runner, failed_file, in_turn, refuse_untried
 from lamella.slides.index import (
     INDEX_FILE,
     OWN_COLUMNS,
@@ -31,9 +32,8 @@ from lamella.slides.tissue_files import given_mask, new_mask
 
 REPORT_FILE = "slide_metadata_build_report.csv"
 EXPORT_FILE = "slide_metadata_index.jsonl"
-FAILED_FILE = "failed.csv"
 REPORT_COLUMNS = ("slide_id", "wsi_path", "mask_path", "status", "error")
-_JOURNAL = ".slides.jsonl"  # slides finished by a run that has not ended yet
+_NOTES = "slides"  # .slides.jsonl: slides finished by a run that has not ended yet
 _MARK_BYTES = 2**16  # a slide's header and its last tiles; reading all of a slide would take longer than indexing it
 _UM2_PER_MM2 = 1e6
 
@@ -56,39 +56,55 @@ def build_index(
     folder: Path,
     settings: TissueSettings,
     tree: Mapping[str, Any],
-    follow: Callable[[Sequence[ManifestRow]], Iterable[ManifestRow]] = iter,
+    run: Runner = in_turn,
+    todo: Collection[str] | None = None,
+    mark: str = "",
 ) -> list[SlideFate]:
     """Index the slides and write the index folder.
 
-    Slides that are in the folder already, from a finished run or one that was killed, are not opened again unless they
-    or their row changed. One slide is in memory at a time.
+    Slides that are in the folder already, from a finished run, a killed one or a shard, are not opened again unless
+    they or their row changed. One slide for each worker of `run` is in memory at a time.
 
     Args:
         rows: The slides, each with its own slide_id.
         folder: Where to; claimed for these settings by the caller.
         settings: How tissue is found.
-        tree: All settings, kept in the index.
-        follow: Wraps the rows, to show progress.
+        tree: All settings that matter, kept in the index.
+        run: Does the slides.
+        todo: The slide_ids to do; None: all.
+        mark: Tells shards apart, such as `.3of8`. A shard keeps what it found; the index is written without a mark.
+
+    Returns:
+        What became of each slide, in the order of the rows; of a shard, of each slide in `todo`.
 
     Raises:
         ManifestError: A metadata column has a name that the index needs itself.
+        LamellaError: Without a mark, a slide was never tried and is not in `todo`.
         StorageError: The disk refused a write.
     """
     _refuse_own_columns(rows)
-    journal = Journal(folder / _JOURNAL)
+    notes = Notes(folder, _NOTES, mark)
     slides = list(read_slides(folder)) if (folder / INDEX_FILE).is_file() else []
-    slides += [from_record(entry, folder) for entry in journal.entries]
+    slides += [from_record(entry, folder) for entry in notes.entries]
     known = {slide.slide_id: slide for slide in slides}
-    fates: list[SlideFate] = []
-    first_use: dict[Path, str] = {}
-    for row in follow(rows):
-        fate = _fate(row, folder, settings, known.get(row.slide_id), first_use)
-        fates.append(fate)
-        if fate.slide is not None and fate.slide is not known.get(row.slide_id):
-            journal.add(to_record(fate.slide, folder))
-    _write(folder, fates, tree)
-    journal.end()
-    return fates
+    fates = _settled(rows, folder, known)
+    mine = {row.slide_id for row in rows} if todo is None else set(todo)
+    pending = [row for row in rows if row.slide_id in mine and row.slide_id not in fates]
+    if not mark:
+        refuse_untried(folder, [row.slide_id for row in rows if row.slide_id not in {*fates, *mine}])
+    for number, fate, error in run(partial(_index_row, folder=folder, settings=settings), pending):
+        row = pending[number]
+        fates[row.slide_id] = SlideFate(row, "failed", error) if fate is None else fate
+        if fate is not None and fate.slide is not None:
+            notes.add(to_record(fate.slide, folder))
+    if mark:
+        done = [fates[row.slide_id] for row in rows if row.slide_id in mine]
+        _write_failed(folder, done, mark)
+        return done
+    done = [fates[row.slide_id] for row in rows]
+    _write(folder, done, tree)
+    notes.end()
+    return done
 
 
 def index_slide(row: ManifestRow, folder: Path, settings: TissueSettings) -> tuple[IndexedSlide, str]:
@@ -107,7 +123,7 @@ def index_slide(row: ManifestRow, folder: Path, settings: TissueSettings) -> tup
         tissue, mask_path = (
             new_mask(row, slide, folder, settings)
             if row.mask_path is None
-            else given_mask(row.mask_path, row, slide, settings)
+            else given_mask(row.mask_path, row, slide, folder, settings)
         )
         share = float(tissue.mask.mean())
         indexed = IndexedSlide(
@@ -116,7 +132,7 @@ def index_slide(row: ManifestRow, folder: Path, settings: TissueSettings) -> tup
             mask_path=mask_path,
             frame=slide.frame,
             mask_frame=tissue.frame,
-            mask_values=() if row.mask_path is None else settings.mask_values,
+            mask_values=settings.mask_values if mask_path == row.mask_path else (),
             metadata=row.metadata,
             mask_computed=row.mask_path is None,
             reader=slide.reader.name,
@@ -129,22 +145,35 @@ def index_slide(row: ManifestRow, folder: Path, settings: TissueSettings) -> tup
         return indexed, slide.resolution.note
 
 
-def _fate(
-    row: ManifestRow, folder: Path, settings: TissueSettings, known: IndexedSlide | None, first_use: dict[Path, str]
-) -> SlideFate:
-    twin = first_use.setdefault(row.wsi_path.resolve(), row.slide_id)
-    if twin != row.slide_id:
-        # The same pixels under two names would count twice and could stand on both sides of a split.
-        return SlideFate(row, "rejected", f"{row.wsi_path}: it is the same file as slide {twin}. Keep one of the rows.")
+def _settled(rows: Sequence[ManifestRow], folder: Path, known: Mapping[str, IndexedSlide]) -> dict[str, SlideFate]:
+    """The fates that need no slide opened: done before and unchanged, or listed twice."""
+    fates: dict[str, SlideFate] = {}
+    first_use: dict[Path, str] = {}
+    for row in rows:
+        twin = first_use.setdefault(row.wsi_path.resolve(), row.slide_id)
+        if twin != row.slide_id:
+            # The same pixels under two names would count twice and could stand on both sides of a split.
+            reason = f"{row.wsi_path}: it is the same file as slide {twin}. Keep one of the rows."
+            fates[row.slide_id] = SlideFate(row, "rejected", reason)
+        elif row.slide_id in known and _unchanged(row, folder, known[row.slide_id]):
+            fates[row.slide_id] = SlideFate(row, "ok", slide=known[row.slide_id])
+    return fates
+
+
+def _unchanged(row: ManifestRow, folder: Path, known: IndexedSlide) -> bool:
     try:
-        if known is not None and known.mask_path.is_file() and known.source_hash == _source_hash(row, folder):
-            return SlideFate(row, "ok", slide=known)
+        return known.mask_path.is_file() and known.source_hash == _source_hash(row, folder)
+    except SlideError:  # it cannot be read any more: its own turn will tell why
+        return False
+
+
+def _index_row(row: ManifestRow, folder: Path, settings: TissueSettings) -> SlideFate:
+    """One job. A slide that is of no use is an answer; one that cannot be read is an error, and tried again."""
+    try:
         slide, note = index_slide(row, folder, settings)
-        return SlideFate(row, "ok", slide=slide, note=note)
     except (MaskMismatchError, EmptyTissueError) as error:
         return SlideFate(row, "rejected", str(error))
-    except SlideError as error:
-        return SlideFate(row, "failed", str(error))
+    return SlideFate(row, "ok", slide=slide, note=note)
 
 
 def _source_hash(row: ManifestRow, folder: Path) -> str:
@@ -187,15 +216,19 @@ def _write(folder: Path, fates: Sequence[SlideFate], tree: Mapping[str, Any]) ->
     write_csv(folder / REPORT_FILE, (_report_row(fate, folder) for fate in fates), REPORT_COLUMNS)
     lines = (json.dumps(_exported(fate, folder), ensure_ascii=False) for fate in fates)
     write_text(folder / EXPORT_FILE, "".join(f"{line}\n" for line in lines))
+    _write_failed(folder, fates)
+
+
+def _write_failed(folder: Path, fates: Sequence[SlideFate], mark: str = "") -> None:
     bad = [
         {"slide_id": fate.row.slide_id, "path": str(fate.row.wsi_path), "error": fate.error}
         for fate in fates
         if fate.status != "ok"
     ]
     if bad:
-        write_csv(folder / FAILED_FILE, bad, ("slide_id", "path", "error"))
+        write_csv(folder / failed_file(mark), bad, ("slide_id", "path", "error"))
     else:
-        (folder / FAILED_FILE).unlink(missing_ok=True)
+        (folder / failed_file(mark)).unlink(missing_ok=True)
 
 
 def _report_row(fate: SlideFate, folder: Path) -> dict[str, str]:

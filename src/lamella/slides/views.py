@@ -22,8 +22,8 @@ PADDING_VALUE = 255
 # Level pixels of one view held at once: 50 MB of pixels, 200 MB where they are averaged as floats. A thumbnail of a
 # 100,000 px slide without a pyramid is read in bands of this size.
 MAX_SOURCE_PX = 2**24
-# Level pixels of views that are resampled together: 6 MB stay in a processor's cache until they are used.
-_WINDOW_PX = 2**21
+# Level pixels of views that are resampled together: 12 MB stay in a processor's cache until they are used.
+_WINDOW_PX = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +157,4 @@ def _divided(held: np.ndarray, window: Sequence[View]) -> list[np.ndarray]:
 
 def _resample(work: tuple[View, np.ndarray, np.ndarray]) -> None:
     view, pixels, out = work
-    out[...] = resample(pixels, view.inner, view.width_px, view.height_px)
+    resample(pixels, view.inner, view.width_px, view.height_px, out)

@@ -107,9 +107,9 @@ def run(request: Request) -> int:
         if not slide.exists():
             raise LamellaError(slide, "there is no such slide", "Correct the path given with --slides.")
     inputs = {"slides": [str(path.resolve()) for path in slides]}
-    claim(out, resolved.tree(), resolved.origins, verb="demo", inputs=inputs)
+    claimed = claim(out, resolved.tree(), resolved.origins, verb="demo", inputs=inputs)
     started = time.monotonic()
-    _generate(out, resolved.config.phantom)
+    _generate(claimed.folder, resolved.config.phantom)
     _write_settings(out, resolved.tree())
     with _threads(resolved.config.pretrain.data.workers):
         for number, step in enumerate(road, 1):

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import torch
 from pydantic import Field
 
 from lamella.config import Request, Resolved, Settings
-from lamella.data.tiles import TileBatches
+from lamella.engine.jobs import JobSettings
 from lamella.engine.rundir import claim
-from lamella.engine.world import DeviceName, choose_device
-from lamella.errors import LamellaError, SlideError
-from lamella.formats.h5 import read_features
+from lamella.engine.world import DeviceName, PrecisionName, choose_device
+from lamella.errors import LamellaError
 from lamella.formats.tables import write_csv
 from lamella.models.encoders import Encoder
-from lamella.models.hub import load_encoder
-from lamella.slides.grid import GridSettings, read_tile_table, tile_grid
+from lamella.models.hub import load_encoder, portable_spec
+from lamella.slides.grid import GridSettings
 from lamella.slides.index import IndexedSlide, SlideIndex
-from lamella.verbs.progress import progress
-from lamella.verbs.tile_features import is_embedded, tile_size, tiles_digest, write_slide
-from lamella.view.maps import TileFeatures, draw_feature_map, pca_colours
+from lamella.slides.tile_files import read_tiles
+from lamella.verbs.embedding import EmbeddedSlide, EmbedSlide
+from lamella.verbs.slide_jobs import (
+    Selection,
+    SlideRunner,
+    failure,
+    record_failures,
+    refuse_unseen,
+    say_failed,
+    say_shard,
+)
+from lamella.verbs.tile_features import one_mpp, tile_size, tiles_digest
 
-_IGNORED = ("batch_size", "threads", "device", "maps")  # they change speed, memory and pictures, not results
-FAILED = "failed.csv"
-_LEAST_TILES = 3  # a colour has three components
+_IGNORED = ("batch_size", "threads", "device", "maps", "jobs")  # they change speed, memory and pictures, not results
 
 
 class Config(Settings):
@@ -42,7 +46,14 @@ class Config(Settings):
     grid: GridSettings = GridSettings()
     """Where the tiles are, unless `tiles` is given."""
     tiles: Path | None = None
-    """CSV or Parquet with slide_id, x_px0, y_px0 (and fov_um, mpp): these tiles, in this order, instead of a grid."""
+    """These tiles, in this order, instead of a grid: CSV or Parquet with slide_id, x_px0, y_px0 (and fov_um, mpp), or a
+    file or folder of CLAM, TRIDENT, slide2vec or QuPath."""
+    dct_scaling: bool = False
+    """Decode JPEG at 1/2 or 1/4 where the tiles are that much coarser than the slide: faster, not the exact average."""
+    unreadable_tiles: Literal["fail", "skip"] = "fail"
+    """A tile that cannot be decoded: the slide fails, or the tile is left out and listed in skipped.csv."""
+    precision: PrecisionName = "fp32"
+    """Arithmetic of the encoder. bf16 is faster on a GPU and rounds the features; auto takes it where it is native."""
     half: bool = False
     """Store features with 16 instead of 32 bits."""
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -53,12 +64,15 @@ class Config(Settings):
     """Where the encoder runs."""
     maps: bool = True
     """Also draw, for each slide, its tiles in the colours of their features: maps/<slide_id>.png."""
+    jobs: JobSettings = JobSettings()
+    """Where the slides are done."""
 
 
 @dataclass(frozen=True)
 class _Work:
     """What is embedded with what."""
 
+    model: str
     encoder: Encoder
     slides: tuple[IndexedSlide, ...]
     config: Config
@@ -67,30 +81,65 @@ class _Work:
     given: Mapping[str, pa.Table] | None
     """slide_id -> the user's tiles."""
 
-    def table(self, slide: IndexedSlide) -> pa.Table:
-        if self.given is not None:
-            return self.given[slide.slide_id]
-        return tile_grid(slide, self.mpp, self.tile_px, self.config.grid)
+    def items(self, slide_ids: Sequence[str]) -> list[tuple[IndexedSlide, pa.Table | None]]:
+        taken = set(slide_ids)
+        return [
+            (slide, self.given[slide.slide_id] if self.given is not None else None)
+            for slide in self.slides
+            if slide.slide_id in taken
+        ]
+
+    def job(self, folder: Path) -> EmbedSlide:
+        config = self.config
+        return EmbedSlide(
+            model=portable_spec(self.model),  # workers may stand elsewhere
+            fingerprint=self.encoder.fingerprint,
+            folder=folder.absolute(),
+            mpp=self.mpp,
+            tile_px=self.tile_px,
+            grid=config.grid,
+            half=config.half,
+            batch_size=config.batch_size,
+            threads=config.threads,
+            device=config.device,
+            maps=config.maps,
+            dct_scaling=config.dct_scaling,
+            skip_unreadable=config.unreadable_tiles == "skip",
+            precision=config.precision,
+            encoder=self.encoder,
+        )
 
 
 def run(request: Request) -> int:
     """Embed every slide of the index; a slide that fails is listed in failed.csv and the others go on."""
     resolved = request.resolve(Config)
     model, index_folder = model_and_index(request)
-    work = _work(load_encoder(model), SlideIndex.load(index_folder), resolved.config)
+    selection = Selection.of(request)
+    work = _work(model, SlideIndex.load(index_folder), resolved.config)
+    todo = selection.take([slide.slide_id for slide in work.slides], request.out)
     device, reason = choose_device(resolved.config.device)
+    if part := selection.describe(len(todo), len(work.slides)):
+        print(part)
     if request.dry_run:
-        return _dry_run(work, resolved, reason)
-    out = request.folder()
-    inputs = {"encoder_fingerprint": work.encoder.fingerprint}
+        return _dry_run(work, todo, resolved, reason)
+    out, encoder, jobs = request.folder(), work.encoder, resolved.config.jobs
+    inputs = {"encoder_fingerprint": encoder.fingerprint}
     if work.given is not None:
         inputs["tiles"] = {slide_id: tiles_digest(table) for slide_id, table in work.given.items()}
-    claim(out, resolved.tree(), resolved.origins, verb="embed", ignore=_IGNORED, inputs=inputs)
-    print(f"embed with {work.encoder.name} on {device.type} ({reason}): {work.tile_px} px at {work.mpp:g} um per pixel")
-    work.encoder.to(device)
-    counts, failed = _embed_all(work, out, device)
-    record_failures(out, failed)
-    _say(out, counts, failed, index_folder, model)
+    tree, shared = resolved.tree(), selection.shard is not None
+    claimed = claim(out, tree, resolved.origins, verb="embed", ignore=_IGNORED, inputs=inputs, shared=shared)
+    print(f"embed with {encoder.name} on {device.type} ({reason}): {work.tile_px} px at {work.mpp:g} um per pixel")
+    if not (jobs.workers or jobs.scheduler):
+        encoder.to(device)
+    runner = SlideRunner(jobs, "embed", gpus=device.type == "cuda")
+    done, failed = _embed_all(work, claimed.folder, todo, runner)
+    refuse_unseen([claimed.folder / f"{slide_id}.h5" for slide_id in done], jobs)
+    record_failures(out, failed, selection.mark)
+    if skipped := _record_skipped(out, done, selection.mark):
+        print(f"tiles left out because they cannot be decoded: {skipped}, see {out / f'skipped{selection.mark}.csv'}")
+    _say(out, {slide_id: slide.tiles for slide_id, slide in done.items()}, failed, runner, selection)
+    if not selection.shard:
+        print(f"next: lamella evaluate {model} {index_folder} -o results")
     return 1 if failed else 0
 
 
@@ -109,87 +158,49 @@ def model_and_index(request: Request) -> tuple[str, Path]:
     return str(request.paths[0]), request.paths[1]
 
 
-def record_failures(folder: Path, failed: list[dict[str, str]]) -> None:
-    """Write failed.csv, or remove the one of an earlier run when nothing failed any more."""
-    if failed:
-        write_csv(folder / FAILED, failed, ["slide_id", "path", "error"])
-    else:
-        (folder / FAILED).unlink(missing_ok=True)
-
-
-def failure(slide: IndexedSlide, error: Exception) -> dict[str, str]:
-    """A row of failed.csv."""
-    return {"slide_id": slide.slide_id, "path": str(slide.wsi_path), "error": str(error)}
-
-
-def given_tiles(path: Path, slides: Iterable[IndexedSlide], *, mpp: float, tile_px: int) -> dict[str, pa.Table]:
-    """A user's tile table, split by slide; rows keep their order.
-
-    Raises:
-        LamellaError: The table is wrong, or names slides that are not among `slides`.
-    """
-    table = read_tile_table(path, mpp=mpp, tile_px=tile_px)
-    known = {slide.slide_id for slide in slides}
-    ids = list(dict.fromkeys(table.column("slide_id").to_pylist()))
-    unknown = [str(slide_id) for slide_id in ids if slide_id not in known]
-    if unknown:
-        raise LamellaError(
-            path,
-            f"it names {len(unknown)} slide(s) that the index does not have ({', '.join(unknown[:3])})",
-            "Index these slides too, or remove their rows.",
-        )
-    return {slide_id: table.filter(pc.equal(table.column("slide_id"), slide_id)) for slide_id in ids}
-
-
-def _work(encoder: Encoder, index: SlideIndex, config: Config) -> _Work:
+def _work(model: str, index: SlideIndex, config: Config) -> _Work:
+    encoder = load_encoder(model)
     mpp, tile_px = tile_size(encoder.contract, config.mpp, config.tile_px)
-    given = given_tiles(config.tiles, index, mpp=mpp, tile_px=tile_px) if config.tiles else None
+    given = read_tiles(config.tiles, index, mpp=mpp, tile_px=tile_px) if config.tiles else None
+    for slide_id, table in (given or {}).items():
+        if table.num_rows:
+            one_mpp(table, slide_id)  # refuses several
     slides = tuple(slide for slide in index if given is None or slide.slide_id in given)
-    return _Work(encoder, slides, config, mpp, tile_px, given)
+    return _Work(model, encoder, slides, config, mpp, tile_px, given)
 
 
-def _embed_all(work: _Work, folder: Path, device: torch.device) -> tuple[dict[str, int], list[dict[str, str]]]:
-    """Tiles of each finished slide, and the rows of failed.csv."""
-    counts: dict[str, int] = {}
-    failed: list[dict[str, str]] = []
-    for slide in progress(work.slides, "embed"):
-        try:
-            path = folder / f"{slide.slide_id}.h5"
-            counts[slide.slide_id] = _embed_slide(work, slide, path, device)
-            if work.config.maps and counts[slide.slide_id] >= _LEAST_TILES:
-                _draw_map(slide, path, folder / "maps" / f"{slide.slide_id}.png")
-        except (SlideError, OSError) as error:
-            failed.append(failure(slide, error))
-            print(f"{slide.slide_id} failed: {error}")
-    return counts, failed
+def _embed_all(
+    work: _Work, folder: Path, todo: Sequence[str], runner: SlideRunner
+) -> tuple[dict[str, EmbeddedSlide], list[dict[str, str]]]:
+    """What was embedded of each finished slide, and the rows of failed.csv, both in the index's order."""
+    items = work.items(todo)
+    done: dict[int, EmbeddedSlide] = {}
+    errors: dict[int, str] = {}
+    for number, slide, error in runner(work.job(folder), items):
+        if error:
+            errors[number] = error
+            print(f"{items[number][0].slide_id} failed: {error}")
+        else:
+            done[number] = slide
+    embedded = {items[number][0].slide_id: done[number] for number in sorted(done)}
+    return embedded, [failure(items[number][0], errors[number]) for number in sorted(errors)]
 
 
-def _embed_slide(work: _Work, slide: IndexedSlide, path: Path, device: torch.device) -> int:
-    config, table = work.config, work.table(slide)
-    if not is_embedded(path, slide, table, work.encoder):
-        batches = TileBatches(
-            {slide.slide_id: slide}, table, batch_size=config.batch_size, threads=config.threads
-        )  # fmt: skip
-        overlap_px = 0 if work.given is not None else round(work.tile_px * config.grid.overlap)
-        write_slide(
-            path, slide, table, batches, work.encoder, device=device, overlap_px=overlap_px, half=config.half
-        )  # fmt: skip
-    return table.num_rows
+def _record_skipped(folder: Path, done: Mapping[str, EmbeddedSlide], mark: str) -> int:
+    """Write skipped.csv, or remove that of an earlier run; how many tiles it lists."""
+    rows: list[dict[str, Any]] = [{"slide_id": name, **tile} for name, slide in done.items() for tile in slide.skipped]
+    path = folder / f"skipped{mark}.csv"
+    if rows:
+        write_csv(path, rows, ["slide_id", "x_px0", "y_px0", "error"])
+    else:
+        path.unlink(missing_ok=True)
+    return len(rows)
 
 
-def _draw_map(slide: IndexedSlide, features: Path, picture: Path) -> None:
-    """The slide beside its tiles in the first three components of its own features, unless it was drawn since."""
-    if picture.exists() and picture.stat().st_mtime_ns >= features.stat().st_mtime_ns:
-        return
-    stored = read_features(features)
-    tiles = TileFeatures(slide, stored.coords_px0, float(stored.attributes["patch_size_level0"]), stored.features)
-    (colours,) = pca_colours([stored.features])
-    draw_feature_map(tiles, colours, picture)
-
-
-def _dry_run(work: _Work, resolved: Resolved[Config], reason: str) -> int:
+def _dry_run(work: _Work, todo: Sequence[str], resolved: Resolved[Config], reason: str) -> int:
     print(resolved.text())
-    counts = {slide.slide_id: work.table(slide).num_rows for slide in work.slides}
+    job = work.job(Path())
+    counts = {slide.slide_id: job.table(slide, given).num_rows for slide, given in work.items(todo)}
     for slide_id, count in counts.items():
         print(f"{slide_id}: {count} tiles")
     print(
@@ -199,13 +210,18 @@ def _dry_run(work: _Work, resolved: Resolved[Config], reason: str) -> int:
     return 0
 
 
-def _say(folder: Path, counts: dict[str, int], failed: list[dict[str, str]], index: Path, model: str) -> None:
+def _say(
+    folder: Path, counts: dict[str, int], failed: list[dict[str, str]], runner: SlideRunner, selection: Selection
+) -> None:
     print(f"wrote {sum(counts.values())} tiles of {len(counts)} slides to {folder} (<slide_id>.h5)")
     if (folder / "maps").exists():
         print(f"look at {folder / 'maps'}: tiles whose features are alike have like colours")
     empty = [slide_id for slide_id, count in counts.items() if count == 0]
     if empty:
         print(f"no tile holds enough tissue (grid.min_tissue_fraction) on: {', '.join(empty)}; their files are empty")
+    print(f"slides: {len(counts)} ok, {len(failed)} failed")
+    log = runner.write_traces(folder, selection.mark)
     if failed:
-        print(f"slides that failed: {len(failed)}, see {folder / FAILED}. The same command tries them again.")
-    print(f"next: lamella evaluate {model} {index} -o results")
+        say_failed(folder, selection.mark, log)
+    if selection.shard:
+        say_shard(selection)

@@ -42,13 +42,15 @@ from lamella.metrics.report import Report, Unasked
 from lamella.metrics.representation import per_dimension_std, rankme
 from lamella.metrics.robustness import RobustnessSettings
 from lamella.metrics.study import Answer, CannotAsk, Study
-from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, ViTEncoder, random_twin
+from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, Twinned, random_twin
 from lamella.models.hub import CONFIG_FILE, load_encoder
+from lamella.slides.each_slide import failed_file
 from lamella.slides.grid import GridSettings
 from lamella.slides.index import IndexedSlide, SlideIndex
-from lamella.verbs.embed import FAILED, model_and_index, record_failures
+from lamella.verbs.embed import model_and_index
 from lamella.verbs.judged_tiles import JudgedSlide, TileChoice, choose_tiles, embed_judged
 from lamella.verbs.progress import progress
+from lamella.verbs.slide_jobs import record_failures
 from lamella.verbs.tile_features import tile_size
 
 _IGNORED = ("batch_size", "threads", "device")
@@ -120,7 +122,7 @@ def run(request: Request) -> int:
         "slides": {slide.slide_id: slide.source_hash for slide in scope.slides},
     }
     claimed = claim(out, resolved.tree(), resolved.origins, verb="evaluate", ignore=_IGNORED, inputs=inputs)
-    if claimed.resumed and (out / RESULTS).exists() and not (out / FAILED).exists():
+    if claimed.resumed and (out / RESULTS).exists() and not (out / failed_file()).exists():
         print(f"nothing to do: {out / RESULTS} holds these results already")
         return 0
     print("\n".join([*scope.warnings, *_counts(judged, source)]))
@@ -208,15 +210,15 @@ def _groups(slides: Sequence[IndexedSlide], config: Config) -> tuple[list[str], 
 # ---- what is asked --------------------------------------------------------------------------------------------------
 
 
-def _encoders(encoder: Encoder, scope: _Scope, random_inits: int) -> dict[str, list[Encoder]]:
-    """The judged encoder first, then those that it must beat."""
+def _encoders(encoder: Encoder, scope: _Scope, random_inits: int) -> dict[str, list[Callable[[], Encoder]]]:
+    """Makers of the judged encoder first, then of those that it must beat. Only one needs to be in memory at a time."""
     if isinstance(encoder, ColourStatistics):
-        return {encoder.name: [encoder]}
+        return {encoder.name: [lambda: encoder]}
     seen = f" (labels unseen, pixels seen on {scope.seen} of {len(scope.slides)} slides)" if scope.seen else ""
-    encoders: dict[str, list[Encoder]] = {f"{encoder.name}{seen}": [encoder]}
-    if isinstance(encoder, ViTEncoder):
-        encoders[RANDOM] = [random_twin(encoder, seed) for seed in range(random_inits)]
-    encoders[COLOUR] = [ColourStatistics(encoder.contract)]
+    encoders: dict[str, list[Callable[[], Encoder]]] = {f"{encoder.name}{seen}": [lambda: encoder]}
+    if isinstance(encoder, Twinned):
+        encoders[RANDOM] = [partial(random_twin, encoder, seed) for seed in range(random_inits)]
+    encoders[COLOUR] = [partial(ColourStatistics, encoder.contract)]
     return encoders
 
 
@@ -324,6 +326,6 @@ def _finish(report: Report, folder: Path, failed: list[dict[str, str]]) -> int:
     print("\n".join(f"- {line}" for line in [*report.conclusions, *unasked]))
     print(f"wrote {' and '.join(str(path) for path in written)}")
     if failed:
-        print(f"slides that failed: {len(failed)}, see {folder / FAILED}. The same command tries them again.")
+        print(f"slides that failed: {len(failed)}, see {folder / failed_file()}. The same command tries them again.")
     print(f"next: read {folder / 'results.md'}")
     return 1 if failed else 0

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.config import Request, Settings
+from lamella.engine.jobs import JobSettings
 from lamella.engine.rundir import claim
 from lamella.errors import LamellaError
-from lamella.slides.indexing import FAILED_FILE, SlideFate, build_index
+from lamella.slides.indexing import SlideFate, build_index
 from lamella.slides.manifest import find_slides
 from lamella.slides.tissue import TissueSettings
-from lamella.verbs.progress import progress
+from lamella.verbs.slide_jobs import Selection, SlideRunner, refuse_unseen, say_failed, say_shard
+from lamella.view.contact_sheet import draw_contact_sheet, sheet_entries
 
 _SHOWN = 5  # reasons printed; failed.csv has them all
 
@@ -23,6 +25,8 @@ class Config(Settings):
 
     tissue: TissueSettings = TissueSettings()
     """Tissue detection and given masks."""
+    jobs: JobSettings = JobSettings()
+    """Where the slides are done."""
 
 
 def run(request: Request) -> int:
@@ -32,20 +36,33 @@ def run(request: Request) -> int:
         raise LamellaError("lamella index", "no slides were given", "Give a manifest CSV, folders or slide files.")
     mpp = request.options.get("mpp")
     rows = find_slides(request.paths, mpp)
+    selection = Selection.of(request)
+    todo = selection.take([row.slide_id for row in rows], request.out)
     with_mask = sum(row.mask_path is not None for row in rows)
     print(f"{_count(rows)}: {with_mask} with a mask, {len(rows) - with_mask} whose tissue is to be computed")
+    if part := selection.describe(len(todo), len(rows)):
+        print(part)
     if request.dry_run:
         print(resolved.text())
         return 0
     out = request.folder()
     inputs = {"slides": [Path(os.path.relpath(path, out)).as_posix() for path in request.paths], "mpp": mpp}
     tree = resolved.tree()
-    claim(out, tree, resolved.origins, verb="index", inputs=inputs)
-    fates = build_index(rows, out, resolved.config.tissue, tree, lambda rows: progress(rows, "index"))
-    return _tell(fates, out)
+    jobs = resolved.config.jobs
+    shared = selection.shard is not None
+    claimed = claim(out, tree, resolved.origins, verb="index", ignore=("jobs",), inputs=inputs, shared=shared)
+    runner = SlideRunner(jobs, "index")
+    matters = {key: value for key, value in tree.items() if key != "jobs"}  # kept in the index
+    folder = claimed.folder.absolute()  # workers may stand elsewhere
+    fates = build_index(rows, folder, resolved.config.tissue, matters, runner, todo, selection.mark)
+    refuse_unseen([fate.slide.mask_path for fate in fates if fate.slide is not None], jobs)
+    if not selection.shard:
+        pages = draw_contact_sheet(sheet_entries(fates), folder / "contact_sheet.png")
+        print(f"look at {out / pages[0].name}" + (f" to {pages[-1].name}" if len(pages) > 1 else ""))
+    return _tell(fates, out, selection, runner)
 
 
-def _tell(fates: Sequence[SlideFate], out: Path) -> int:
+def _tell(fates: Sequence[SlideFate], out: Path, selection: Selection, runner: SlideRunner) -> int:
     for fate in fates:
         if fate.note:
             print(f"note: {fate.note}")
@@ -60,12 +77,16 @@ def _tell(fates: Sequence[SlideFate], out: Path) -> int:
         f"wrote {out}: {counts['ok']} ok, {counts['failed']} failed, {counts['rejected']} rejected; "
         f"{area_mm2:.1f} mm2 of tissue"
     )
+    log = runner.write_traces(out, selection.mark)
     if bad:
-        print(f"reasons: {out / FAILED_FILE}; mend them and run the same command: finished slides are kept")
-    if not counts["ok"]:
+        say_failed(out, selection.mark, log)
+    if selection.shard:
+        say_shard(selection)
+    elif not counts["ok"]:
         print("no usable slide remains")
         return 2
-    print(f"next: lamella anchors {out} -o anchors")
+    else:
+        print(f"next: lamella anchors {out} -o anchors")
     return 1 if bad else 0
 
 

@@ -19,8 +19,9 @@ from lamella.formats.h5 import read_features
 from lamella.models.encoders import Encoder
 from lamella.slides.grid import GridSettings, tile_boxes_um, tile_grid
 from lamella.slides.index import IndexedSlide
-from lamella.verbs.embed import failure, given_tiles
+from lamella.slides.tile_files import read_tiles
 from lamella.verbs.progress import progress
+from lamella.verbs.slide_jobs import failure
 from lamella.verbs.tile_features import is_embedded, write_slide
 
 Failures = list[dict[str, str]]
@@ -59,7 +60,7 @@ def choose_tiles(slides: Sequence[IndexedSlide], choice: TileChoice) -> tuple[li
     source = label_source(choice.labels, {slide.slide_id: slide.metadata for slide in slides})
     given: Mapping[str, pa.Table] = {}
     if source == "table":
-        given = given_tiles(choice.labels.table, slides, mpp=choice.mpp, tile_px=choice.tile_px)
+        given = read_tiles(choice.labels.table, slides, mpp=choice.mpp, tile_px=choice.tile_px)
         slides = [slide for slide in slides if slide.slide_id in given]
     column = choice.labels.column or "label"
     label: dict[str, Callable[[IndexedSlide, pa.Table], list[str | None]]] = {
@@ -101,18 +102,18 @@ def draw_rows(labels: Sequence[str | None], count: int, slide_id: str, seed: int
 
 def embed_judged(
     judged: Sequence[JudgedSlide],
-    encoders: Mapping[str, Sequence[Encoder]],
+    encoders: Mapping[str, Sequence[Callable[[], Encoder]]],
     folder: Path,
     *,
     device: torch.device,
     batch_size: int,
     threads: int,
 ) -> tuple[dict[str, tuple[np.ndarray, ...]], list[JudgedSlide], Failures]:
-    """Embed all tiles with all encoders; each tile is read once, and what an earlier run embedded is kept.
+    """Embed all tiles with all encoders, one encoder in memory at a time; what an earlier run embedded is kept.
 
     Args:
         judged: Slides and their tiles.
-        encoders: Name -> replicates of an encoder.
+        encoders: Name -> makers of its replicates.
         folder: One folder for each of them is made here.
         device: Where the encoders run.
         batch_size: Tiles encoded at once.
@@ -121,35 +122,43 @@ def embed_judged(
     Returns:
         Name -> replicates, each (N, D) float32 in the order of the slides that could be read; these slides; the rest.
     """
-    folders = {folder / slug(f"{name} {i}"): each for name, many in encoders.items() for i, each in enumerate(many)}
-    for encoder in folders.values():
-        encoder.to(device)
-    kept, failed = [], []
-    for item in progress(judged, "embed"):
-        file = f"{item.slide.slide_id}.h5"
-        try:
-            todo = {
-                path / file: encoder
-                for path, encoder in folders.items()
-                if not is_embedded(path / file, item.slide, item.table, encoder)
-            }
-            reading = TileBatches({item.slide.slide_id: item.slide}, item.table, batch_size=batch_size, threads=threads)
-            batches = list(reading) if todo else []  # one slide's drawn tiles: at most max_tiles_per_slide
-            for path, encoder in todo.items():
-                write_slide(path, item.slide, item.table, batches, encoder, device=device)
-            kept.append(item)
-        except (SlideError, OSError) as error:
-            failed.append(failure(item.slide, error))
+    failed: dict[str, dict[str, str]] = {}
+    dims: dict[Path, int] = {}
+    for name, makers in encoders.items():
+        for place, make in zip(_places(folder, name, len(makers)), makers, strict=True):
+            encoder = make()
+            encoder.to(device)
+            dims[place] = encoder.contract.dim
+            for item in progress(judged, f"embed, {name}"):
+                try:
+                    _embed_slide(item, place, encoder, device, batch_size, threads)
+                except (SlideError, OSError) as error:
+                    failed.setdefault(item.slide.slide_id, failure(item.slide, error))
+    kept = [item for item in judged if item.slide.slide_id not in failed]
     features = {
-        name: tuple(_read_all(folder / slug(f"{name} {i}"), kept, each) for i, each in enumerate(many))
-        for name, many in encoders.items()
+        name: tuple(_read_all(place, kept, dims[place]) for place in _places(folder, name, len(makers)))
+        for name, makers in encoders.items()
     }
-    return features, kept, failed
+    return features, kept, list(failed.values())
 
 
-def _read_all(folder: Path, kept: Sequence[JudgedSlide], encoder: Encoder) -> np.ndarray:
+def _embed_slide(
+    item: JudgedSlide, folder: Path, encoder: Encoder, device: torch.device, batch_size: int, threads: int
+) -> None:
+    path = folder / f"{item.slide.slide_id}.h5"
+    if is_embedded(path, item.slide, item.table, encoder):
+        return
+    batches = TileBatches({item.slide.slide_id: item.slide}, item.table, batch_size=batch_size, threads=threads)
+    write_slide(path, item.slide, item.table, batches, encoder, device=device)
+
+
+def _places(folder: Path, name: str, replicates: int) -> list[Path]:
+    return [folder / slug(f"{name} {i}") for i in range(replicates)]
+
+
+def _read_all(folder: Path, kept: Sequence[JudgedSlide], dim: int) -> np.ndarray:
     parts = [read_features(folder / f"{item.slide.slide_id}.h5").features for item in kept]
-    return np.concatenate([np.zeros((0, encoder.contract.dim), np.float32), *parts])
+    return np.concatenate([np.zeros((0, dim), np.float32), *parts])
 
 
 def slug(name: str) -> str:

@@ -88,8 +88,11 @@ def run(request: Request) -> int:
             return _dry_run(resolved, work)
         out, inputs = request.folder(), {"anchors": catalogue.hash}
         tree = resolved.tree()
-        world.on_main(lambda: claim(out, tree, resolved.origins, verb="pretrain", ignore=_IGNORED, inputs=inputs))
-        return _train(work, out, settings_hash(tree, ignore=_IGNORED, inputs=inputs))
+        claimed = world.on_main(
+            lambda: claim(out, tree, resolved.origins, verb="pretrain", ignore=_IGNORED, inputs=inputs)
+        )  # None on the other ranks; on this one its lock lasts until the training ends
+        folder = out if claimed is None else claimed.folder
+        return _train(work, folder, settings_hash(tree, ignore=_IGNORED, inputs=inputs))
 
 
 def _work(config: Config, catalogue: Catalogue, world: World) -> _Work:

@@ -63,8 +63,8 @@ def run(request: Request) -> int:
         return 0
     out = request.folder()
     inputs = {"catalogue": catalogue.hash}
-    claim(out, resolved.tree(), resolved.origins, verb="preview", ignore=_IGNORED, inputs=inputs)
-    drawn, failed = _draw_all(samples, count, config, out)
+    claimed = claim(out, resolved.tree(), resolved.origins, verb="preview", ignore=_IGNORED, inputs=inputs)
+    drawn, failed = _draw_all(samples, count, config, claimed.folder)
     return _finish(out, drawn, count, failed, request.paths[0])
 
 

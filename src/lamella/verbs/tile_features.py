@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from lamella import __version__
+from lamella.data.tiles import TileBatches
 from lamella.errors import LamellaError, OutputConflictError
 from lamella.formats.h5 import TridentAttributes, read_attributes, trident_attributes, write_features
 from lamella.models.encoders import Encoder, InputContract
@@ -19,6 +21,7 @@ from lamella.slides.index import IndexedSlide
 
 _CHANGED = {"tiles": "set of tiles", "source": "state of the slide or its mask", "encoder_fingerprint": "model"}
 # How pixels change their spacing, kept in every feature file; see slides/resample.py.
+RESAMPLE_DCT = "JPEG decoded at 1/2 or 1/4 in the DCT domain, then as usual"
 RESAMPLE = "area average down, bilinear up; a level within 5 % of the mpp counts as being at it"
 
 
@@ -40,7 +43,11 @@ def tile_size(contract: InputContract, mpp: float | None, tile_px: int | None) -
 
 
 def embedded(
-    batches: Iterable[torch.Tensor], encoder: Encoder, mpp: float, device: torch.device
+    batches: Iterable[torch.Tensor],
+    encoder: Encoder,
+    mpp: float,
+    device: torch.device,
+    precision: Literal["bf16", "fp32"] = "fp32",
 ) -> Iterator[np.ndarray]:
     """(B, D) float32 features of uint8 (B, 3, H, W) batches at `mpp`, in their order.
 
@@ -49,7 +56,7 @@ def embedded(
     """
     before: torch.Tensor | None = None
     for images in batches:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             features = encoder.pooled(images.to(device, non_blocking=True), mpp)
         if before is not None:
             yield before.float().cpu().numpy()
@@ -62,14 +69,18 @@ def write_slide(
     path: Path,
     slide: IndexedSlide,
     table: pa.Table,
-    batches: Iterable[torch.Tensor],
+    batches: TileBatches,
     encoder: Encoder,
     *,
     device: torch.device,
     overlap_px: int = 0,
     half: bool = False,
+    precision: Literal["bf16", "fp32"] = "fp32",
 ) -> None:
     """Embed the tiles of one slide and write them in TRIDENT's layout, rows in the table's order.
+
+    Tiles that `batches` leaves out because they cannot be decoded have no row, and are listed in the file; features
+    are then held in memory until all are there.
 
     Raises:
         LamellaError: The tiles have more than one mpp.
@@ -79,7 +90,8 @@ def write_slide(
     mpp = one_mpp(table, slide.slide_id) if table.num_rows else encoder.contract.mpp
     own = {
         "mpp": mpp,
-        "resample": RESAMPLE,
+        "resample": RESAMPLE_DCT if batches.dct_scaling else RESAMPLE,
+        "precision": precision,
         "reader": slide.reader,
         "encoder": encoder.name,
         "encoder_fingerprint": encoder.fingerprint,
@@ -88,9 +100,28 @@ def write_slide(
         "source": slide.source_hash,
     }
     trident = _trident(path, slide, table, encoder, mpp, overlap_px)
-    features = embedded(batches, encoder, mpp, device)
-    dim = encoder.contract.dim
-    write_features(path, tile_corners_px0(table), features, dim=dim, trident=trident, own=own, half=half)
+    features = embedded(batches, encoder, mpp, device, precision)
+    corners_px0, dim = tile_corners_px0(table), encoder.contract.dim
+    if batches.skip_unreadable:
+        features = iter(list(features))  # which tiles are left out is only known at the end
+    skipped = _left_out(batches, corners_px0)
+    corners_px0 = np.delete(corners_px0, list(batches.skipped), axis=0)
+    write_features(path, corners_px0, features, dim=dim, trident=trident, own=own, half=half, skipped=skipped)
+
+
+def _left_out(batches: TileBatches, corners_px0: np.ndarray) -> list[dict[str, Any]]:
+    """The tiles that were left out, with their reasons.
+
+    Raises:
+        SlideError: These are all tiles.
+    """
+    if batches.skipped and len(batches.skipped) == len(corners_px0):
+        raise next(iter(batches.skipped.values()))
+    places = {row: corners_px0[row].tolist() for row in batches.skipped}
+    return [
+        {"x_px0": places[row][0], "y_px0": places[row][1], "error": str(error)}
+        for row, error in sorted(batches.skipped.items())
+    ]
 
 
 def is_embedded(path: Path, slide: IndexedSlide, table: pa.Table, encoder: Encoder) -> bool:

@@ -12,7 +12,7 @@ from lamella.geometry import Box, Frame
 from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import IndexedSlide
 from lamella.slides.resample import resample_mask
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 from lamella.view.marks import ANCHOR, FAINT, INK, LINE, PAPER, draw_scale_bar, font, length_text
 
 _THUMBNAIL_PX = 1400  # a screen's width; more would only enlarge the files of a thousand slides

@@ -341,7 +341,7 @@ def test_memory_does_not_grow_with_the_rows_of_the_grid(tmp_path, monkeypatch):
                 yield cataloguing.Candidates(np.stack([np.arange(512.0, 600), np.full(88, 512.0 + row)], axis=1))
 
         tracemalloc.start()
-        fates = fates_of(index, tmp_path / f"{rows}", source=source)
+        fates = fates_of(index, tmp_path / f"{rows}", source_of=lambda slide_id: source)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert fates["a"].anchors == 88 * rows
@@ -385,7 +385,7 @@ def test_export_and_import_give_the_same_anchors(catalogue, tmp_path):
     export_csv(catalogue, tmp_path / "anchors.csv")
     imported = ImportedAnchors(tmp_path / "anchors.csv", catalogue.index, PROFILE)
     assert len(imported) == len(catalogue)
-    fates_of(catalogue.index, tmp_path / "again", source=imported.candidates)
+    fates_of(catalogue.index, tmp_path / "again", source_of=lambda slide_id: imported.candidates)
     again = Catalogue.load(tmp_path / "again")
     assert [again.anchor(row) for row in range(len(again))] == [catalogue.anchor(row) for row in range(len(catalogue))]
 
@@ -425,7 +425,7 @@ def test_a_csv_without_its_columns_is_refused(catalogue, tmp_path):
 def test_imported_anchors_off_the_slide_are_left_out_and_counted(catalogue, tmp_path):
     path = edited(tmp_path, catalogue, center_x_level0="500")
     imported = ImportedAnchors(path, catalogue.index, PROFILE)
-    fates = fates_of(catalogue.index, tmp_path / "again", source=imported.candidates)
+    fates = fates_of(catalogue.index, tmp_path / "again", source_of=lambda slide_id: imported.candidates)
     assert fates["a"].anchors == 10
     assert "1 positions lie outside the slide" in fates["a"].reason
 
@@ -437,7 +437,7 @@ def test_a_csv_made_with_another_pixel_size_fails_its_slide(catalogue, tmp_path)
         row["wsi_level0_spacing_mpp"] = "0.25" if row["slide_id"] == "a" else row["wsi_level0_spacing_mpp"]
     write_csv(tmp_path / "edited.csv", rows, COLUMNS)
     imported = ImportedAnchors(tmp_path / "edited.csv", catalogue.index, PROFILE)
-    fates = fates_of(catalogue.index, tmp_path / "again", source=imported.candidates)
+    fates = fates_of(catalogue.index, tmp_path / "again", source_of=lambda slide_id: imported.candidates)
     assert (fates["a"].status, fates["b"].status) == ("failed", "ok")
     assert "0.25 um per pixel, the index has 0.5" in fates["a"].reason
 

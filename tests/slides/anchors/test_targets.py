@@ -10,7 +10,7 @@ from lamella.errors import ConfigError, EmptyTissueError
 from lamella.geometry import Box, Frame
 from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.anchors.targets import context_corners_um, fitting_thresholds, place_targets, target_grid
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 FULL = TissueMap(np.ones((300, 300), bool), Frame(300, 300, 8.0, 8.0))
 PROFILE = CrossSampling()

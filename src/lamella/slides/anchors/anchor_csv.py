@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -141,6 +142,14 @@ class ImportedAnchors:
     @property
     def slide_ids(self) -> list[str]:
         return list(self._numbers)
+
+    def only(self, slide_id: str) -> ImportedAnchors:
+        """The anchors of one slide alone: small enough to be sent to another process."""
+        part = copy.copy(self)
+        for name in ("_numbers", "_centers", "_mpp"):
+            column = getattr(self, name)
+            setattr(part, name, {slide_id: column[slide_id]} if slide_id in column else {})
+        return part
 
     def candidates(self, slide: IndexedSlide, sampling: CrossSampling) -> Iterable[Candidates]:
         """The anchors of one slide, to be checked like those of a grid.

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lamella.errors import SlideError
 from lamella.formats.atomic import write_json
-from lamella.formats.journal import Journal
 from lamella.formats.tables import parquet_parts, write_csv
 from lamella.geometry import Frame
 from lamella.slides.anchors.catalogue import CATALOGUE_FILE, FORMAT, SHARD_SCHEMA, Shard, index_hash
 from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.anchors.targets import context_corners_um, fitting_thresholds, target_grid
+from lamella.slides.each_slide import Notes, Runner, failed_file, in_turn, refuse_untried
 from lamella.slides.index import IndexedSlide, SlideIndex, relative_path
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 REPORT_FILE = "report.csv"
 REPORT_COLUMNS = ("slide_id", "status", "reason", "anchors")
-FAILED_FILE = "failed.csv"
-_JOURNAL = ".anchors.jsonl"
+_NOTES = "anchors"  # .anchors.jsonl: slides finished by a run that has not ended yet
 _ROWS_PER_WRITE = 2**16  # 2.6 MB of columns in memory before they go to disk
 _SLACK = 1e-6  # pixels, and shares of tissue: rounding, not geometry
 
@@ -95,59 +94,77 @@ def build_catalogue(
     index: SlideIndex,
     sampling: CrossSampling,
     folder: Path,
-    source: Source = grid_candidates,
-    follow: Callable[[Sequence[IndexedSlide]], Iterable[IndexedSlide]] = iter,
+    source_of: Callable[[str], Source] = lambda slide_id: grid_candidates,
+    run: Runner = in_turn,
     check: Callable[[IndexedSlide, Path], None] | None = None,
+    todo: Collection[str] | None = None,
+    mark: str = "",
 ) -> list[SlideAnchors]:
     """Find the anchors of every slide and write the catalogue folder.
 
-    Slides that are in the folder already, from a finished run or one that was killed, are not done again.
+    Slides that are in the folder already, from a finished run, a killed one or a shard, are not done again.
 
     Args:
         index: The slides.
         sampling: The profile.
         folder: Where to; claimed for this profile and index by the caller.
-        source: Where a slide's possible anchors come from.
-        follow: Wraps the slides, to show progress.
-        check: Called with each finished slide and its shard; a SlideError it raises makes the slide fail.
+        source_of: slide_id -> where the slide's possible anchors come from.
+        run: Does the slides.
+        check: Called with each finished slide and its shard file; what it raises makes the slide fail.
+        todo: The slide_ids to do; None: all.
+        mark: Tells shards of the work apart, such as `.3of8`. The catalogue is written without a mark.
+
+    Returns:
+        What became of each slide, in the index's order; of a shard, of each slide in `todo`.
 
     Raises:
         ConfigError: The profile's targets cannot fit, whatever the tissue.
+        LamellaError: Without a mark, a slide was never tried and is not in `todo`.
         StorageError: The disk refused a write.
     """
     target_grid(sampling)
-    journal = Journal(folder / _JOURNAL)
-    known = {entry["slide_id"]: SlideAnchors(**entry) for entry in [*_finished(folder), *journal.entries]}
-    done: list[SlideAnchors] = []
-    for slide in follow(index.slides):
-        anchors = known.get(slide.slide_id)
-        if anchors is None or not (folder / anchors.shard_file).is_file():
-            anchors = _slide_anchors(slide, sampling, folder, source, check)
-            if anchors.status != "failed":  # a slide that failed is tried again
-                journal.add(asdict(anchors))
-        done.append(anchors)
-    _write(folder, index, sampling, done)
-    journal.end()
-    return done
+    notes = Notes(folder, _NOTES, mark)
+    known = {entry["slide_id"]: SlideAnchors(**entry) for entry in [*_finished(folder), *notes.entries]}
+    done = {name: part for name, part in known.items() if not part.anchors or (folder / part.shard_file).is_file()}
+    mine = {slide.slide_id for slide in index} if todo is None else set(todo)
+    pending = [slide for slide in index if slide.slide_id in mine and slide.slide_id not in done]
+    if not mark:
+        refuse_untried(folder, [slide.slide_id for slide in index if slide.slide_id not in {*done, *mine}])
+    items = [(slide, source_of(slide.slide_id)) for slide in pending]
+    for number, part, error in run(partial(_slide_anchors, sampling=sampling, folder=folder, check=check), items):
+        name = pending[number].slide_id
+        done[name] = SlideAnchors(name, "failed", error, 0) if part is None else part
+        if done[name].status != "failed":  # a slide that failed is tried again
+            notes.add(asdict(done[name]))
+    if mark:
+        parts = [done[slide.slide_id] for slide in index if slide.slide_id in mine]
+        _write_failed(folder, index, parts, mark)
+        return parts
+    parts = [done[slide.slide_id] for slide in index]
+    _write(folder, index, sampling, parts)
+    notes.end()
+    return parts
 
 
 def _slide_anchors(
-    slide: IndexedSlide,
+    item: tuple[IndexedSlide, Source],
     sampling: CrossSampling,
     folder: Path,
-    source: Source,
     check: Callable[[IndexedSlide, Path], None] | None,
 ) -> SlideAnchors:
+    """One job: the anchors of one slide in its file, or none and no file."""
+    slide, source = item
     path = folder / shard_file(slide.slide_id)
+    kept = 0
     try:
         anchors = write_shard(slide, sampling, path, source)
         if anchors.anchors and check is not None:
             check(slide, path)
-    except SlideError as error:
-        anchors = SlideAnchors(slide.slide_id, "failed", str(error), 0)
-    if not anchors.anchors:
-        path.unlink(missing_ok=True)
-    return anchors
+        kept = anchors.anchors
+        return anchors
+    finally:
+        if not kept:
+            path.unlink(missing_ok=True)
 
 
 def write_shard(slide: IndexedSlide, sampling: CrossSampling, path: Path, source: Source) -> SlideAnchors:
@@ -307,10 +324,14 @@ def _write(folder: Path, index: SlideIndex, sampling: CrossSampling, done: Seque
     listing["slides"] = [asdict(part) for part in done if part.anchors]
     columns = ({name: getattr(part, name) for name in REPORT_COLUMNS} for part in done)
     write_csv(folder / REPORT_FILE, columns, REPORT_COLUMNS)
+    _write_failed(folder, index, done)
+    write_json(folder / CATALOGUE_FILE, listing)  # last: it makes the folder a catalogue
+
+
+def _write_failed(folder: Path, index: SlideIndex, done: Sequence[SlideAnchors], mark: str = "") -> None:
     bad = [part for part in done if part.status == "failed"]
     if bad:
         rows = ({"slide_id": p.slide_id, "path": index[p.slide_id].wsi_path, "error": p.reason} for p in bad)
-        write_csv(folder / FAILED_FILE, rows, ("slide_id", "path", "error"))
+        write_csv(folder / failed_file(mark), rows, ("slide_id", "path", "error"))
     else:
-        (folder / FAILED_FILE).unlink(missing_ok=True)
-    write_json(folder / CATALOGUE_FILE, listing)  # last: it makes the folder a catalogue
+        (folder / failed_file(mark)).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import numpy as np
 from lamella.errors import ConfigError, EmptyTissueError
 from lamella.geometry import Box
 from lamella.slides.anchors.sampling import CrossSampling
-from lamella.slides.tissue import TissueMap
+from lamella.slides.tissue_map import TissueMap
 
 # Grid corners per axis, about: an eighth of a target in the shipped profile. More make anchors slower, not better.
 _GRID_PER_AXIS = 24

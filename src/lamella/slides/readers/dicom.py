@@ -14,7 +14,8 @@ from pathlib import Path
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from lamella.errors import SlideError, first_line
+from lamella.errors import DamagedSlideError, SlideError, first_line
+from lamella.slides.readers.dicom_frames import check_frames
 from lamella.slides.readers.openslide import OpenSlideReader
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP class "VL Whole Slide Microscopy Image Storage"
@@ -33,6 +34,7 @@ _HEADER_ERRORS = (
     ArithmeticError,
     AttributeError,
     NotImplementedError,
+    MemoryError,  # an element that states gigabytes
     struct.error,
 )
 
@@ -59,7 +61,9 @@ class DicomReader(OpenSlideReader):
     name = "dicom"
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(_volume_of_folder(Path(path)) if Path(path).is_dir() else _checked_volume(Path(path)))
+        volume = _volume_of_folder(Path(path)) if Path(path).is_dir() else _checked_volume(Path(path))
+        _check_series(volume)
+        super().__init__(volume)
 
     def _refuse_vendor(self, refused: object) -> None:
         super()._refuse_vendor({})
@@ -129,6 +133,30 @@ def _checked_volume(path: Path) -> Path:
         hint = f"Give {slide.path.name} of the same folder." if slide.is_volume else "Give the file of type VOLUME."
         raise SlideError(path, f"it is the slide's {instance.kind or 'side'} picture, not its pixels", hint)
     return path
+
+
+def _check_series(volume: Path) -> None:
+    """Check the frames of every file that OpenSlide opens with this one.
+
+    Raises:
+        DamagedSlideError: The frames of one do not lie where it says.
+    """
+    series = read_instance(volume).series
+    for path in sorted(volume.parent.iterdir()):
+        if path.is_file() and is_dicom(path) and (path == volume or _series_of(path) == series):
+            try:
+                check_frames(path)
+            except _HEADER_ERRORS as error:
+                raise DamagedSlideError(
+                    path, f"it is damaged DICOM: {first_line(error)}", "Fetch the series again from its source."
+                ) from error
+
+
+def _series_of(path: Path) -> str | None:
+    try:
+        return read_instance(path).series
+    except SlideError:
+        return None  # a neighbour that cannot be read belongs to no series
 
 
 def _volume_of_folder(folder: Path) -> Path:

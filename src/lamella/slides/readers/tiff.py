@@ -129,48 +129,46 @@ class TiffReader:
 
     def _place(self, level: int, index: int, pieces: list[_Piece], shrink: int) -> None:
         """Decode a tile, or take it from the cache, and write it to all its places."""
-        key = (level, shrink, index)
-        tile = self._cache.peek(self, key)
-        if tile is None:
-            page = self._levels[level]
-            whole = (page.tile_height // shrink, page.tile_width // shrink, 3)
-            if len(pieces) == 1 and pieces[0].pixels.shape == whole:  # nobody else wants a part of it: not kept
-                self._decode_into(pieces[0].pixels, level, index, shrink)
-                return
-            tile = self._cache.get(self, key, lambda: self._decode(level, index, shrink))
-        for piece in pieces:
-            piece.pixels[...] = tile[piece.rows, piece.columns]
+        page, key = self._levels[level], (level, shrink, index)
+        shape = (page.tile_height // shrink, page.tile_width // shrink, page.channels)
+        alone = len(pieces) == 1 and pieces[0].pixels.shape[:2] == shape[:2]
+        if alone and (self, key) not in self._cache:  # nobody else wants a part of it: not kept
+            self._decode_into(pieces[0].pixels, level, index, shrink)
+            return
+        with self._cache.tile(self, key, shape, lambda out: self._decode(level, index, shrink, out)) as tile:
+            for piece in pieces:
+                piece.pixels[...] = tile[piece.rows, piece.columns]
 
     def _decode_into(self, pixels: np.ndarray, level: int, index: int, shrink: int) -> None:
-        jpeg = self._levels[level].jpeg
-        if jpeg is None or jpeg.channels != 3:
-            pixels[...] = self._decode(level, index, shrink)
-        elif pixels.flags.c_contiguous:
+        page = self._levels[level]
+        if page.channels == 3 and pixels.flags.c_contiguous:
             self._decode(level, index, shrink, pixels)
-        else:
-            pixels[...] = self._decode(level, index, shrink, self._scratch_of(pixels.shape))
+            return
+        scratch = self._scratch_of((*pixels.shape[:2], page.channels))
+        self._decode(level, index, shrink, scratch)
+        pixels[...] = scratch
 
     def _scratch_of(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory of this thread, used again and again: fresh memory costs a tenth of the decoding."""
+        """Memory of this thread, used again and again."""
         held: np.ndarray | None = getattr(self._scratch, "tile", None)
         if held is None or held.shape != shape:
             held = self._scratch.tile = np.empty(shape, np.uint8)
         return held
 
-    def _decode(self, level: int, index: int, shrink: int = 1, out: np.ndarray | None = None) -> np.ndarray:
-        """(tile_height, tile_width, 1 or 3) uint8."""
+    def _decode(self, level: int, index: int, shrink: int, out: np.ndarray) -> None:
+        """Fill (tile_height / shrink, tile_width / shrink, 1 or 3) uint8."""
         page = self._levels[level]
         data = self._bytes(level, index)
         try:
             if page.jpeg is not None:
-                return page.jpeg.decode(data, shrink, out)
+                page.jpeg.decode(data, shrink, out)
+                return
             if page.compression in _STATES_ITS_SIZE:
                 check_size(data, page.tile_width, page.tile_height)
             decoded, _, _ = page.decode(data, index)
         except _DECODER_ERRORS as error:
             raise self._bad_tile(level, index, f"it cannot be decoded ({first_line(error)})") from error
-        tile: np.ndarray = decoded[0]
-        return _rgb_of_ycbcr(tile) if page.compression == structure.APERIO_YCBCR else tile
+        out[...] = _rgb_of_ycbcr(decoded[0]) if page.compression == structure.APERIO_YCBCR else decoded[0]
 
     def _bytes(self, level: int, index: int) -> bytes:
         page = self._levels[level]
@@ -200,7 +198,12 @@ class TiffReader:
     def _try_first_tile(self) -> None:
         """Refuse at once a JPEG 2000 variant that the decoder lacks (subsampled chroma), so that OpenSlide gets it."""
         try:
-            self._decode(0, 0)
+            self._bytes(0, 0)
+        except SlideError:
+            return  # that tile alone is bad, and reading it will say so: OpenSlide would paint it white
+        base = self._levels[0]
+        try:
+            self._decode(0, 0, 1, np.empty((base.tile_height, base.tile_width, base.channels), np.uint8))
         except SlideError:
             self.close()
             raise

@@ -56,6 +56,8 @@ class TiffLevel:
     jpeg: JpegTiles | None
     """Decodes the tiles if they are JPEG."""
     compression: int
+    channels: int
+    """1 (grey) or 3."""
     width: int
     height: int
     tile_width: int
@@ -90,6 +92,7 @@ class TiffLevel:
             if is_jpeg
             else None,
             compression=int(page.compression),
+            channels=int(page.samplesperpixel),
             width=width,
             height=height,
             tile_width=tile_width,
