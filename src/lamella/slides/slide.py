@@ -86,7 +86,7 @@ class Slide:
         """
         width_px, height_px = self._output_px(box_px0, mpp)
         choice = self.choose_level(mpp, tolerance)
-        view = self._view(box_px0, choice.level, mpp, tolerance, (width_px, height_px))
+        (view,) = self._views([box_px0], choice.level, mpp, tolerance, (width_px, height_px))
         if view.source_px > views.MAX_SOURCE_PX:
             pixels = read_in_bands(self.reader, view.source, view.inner.shifted(view.x0, view.y0), width_px, height_px)
         else:
@@ -138,7 +138,7 @@ class Slide:
         if out.shape != shape or out.dtype != np.uint8:
             raise ValueError(f"out must be uint8 {shape}, not {out.dtype} {out.shape}")
         level = self.choose_level(mpp, tolerance).level
-        planned = [self._view(box, level, mpp, tolerance, (width_px, height_px)) for box in boxes_px0]
+        planned = self._views(boxes_px0, level, mpp, tolerance, (width_px, height_px))
         read_views(self.reader, planned, out, self._threads_of(threads))
         return out
 
@@ -157,15 +157,23 @@ class Slide:
         box_um = self.frame.box_um(box_px0)
         return max(1, round(box_um.width / mpp)), max(1, round(box_um.height / mpp))
 
-    def _view(self, box_px0: Box, level: int, mpp: float, tolerance: float, size_px: tuple[int, int]) -> View:
+    def _views(
+        self, boxes_px0: Sequence[Box], level: int, mpp: float, tolerance: float, size_px: tuple[int, int]
+    ) -> list[View]:
         exact = Source(level, self.levels[level])
-        if self.dct_scaling:
-            shrunk = self._shrunk(exact, mpp, tolerance)
-            view = View.of(shrunk, self.frame.box_in(shrunk.frame, box_px0), *size_px)
+        shrunk = self._shrunk(exact, mpp, tolerance) if self.dct_scaling else exact
+        return [self._view(box, exact, shrunk, size_px) for box in boxes_px0]
+
+    def _view(self, box_px0: Box, exact: Source, shrunk: Source, size_px: tuple[int, int]) -> View:
+        frame = self.frame
+        if shrunk is not exact:
+            to_x, to_y = frame.mpp_x / shrunk.frame.mpp_x, frame.mpp_y / shrunk.frame.mpp_y
+            view = View.of(shrunk, box_px0.scaled(to_x, to_y), *size_px)
             # A shrunk level ends before its last odd pixel; views that reach it are read from the level itself.
             if view.x1 <= shrunk.frame.width_px and view.y1 <= shrunk.frame.height_px:
                 return view
-        return View.of(exact, self.frame.box_in(exact.frame, box_px0), *size_px)
+        to_x, to_y = frame.mpp_x / exact.frame.mpp_x, frame.mpp_y / exact.frame.mpp_y
+        return View.of(exact, box_px0.scaled(to_x, to_y), *size_px)
 
     def _shrunk(self, exact: Source, mpp: float, tolerance: float) -> Source:
         """The level at the largest shrinking that is still as fine as `mpp`."""

@@ -22,8 +22,8 @@ PADDING_VALUE = 255
 # Level pixels of one view held at once: 50 MB of pixels, 200 MB where they are averaged as floats. A thumbnail of a
 # 100,000 px slide without a pyramid is read in bands of this size.
 MAX_SOURCE_PX = 2**24
-# Level pixels of views that are resampled together: 12 MB stay in a processor's cache until they are used.
-_WINDOW_PX = 2**22
+# Level pixels of views that are resampled together: 6 MB stay in a processor's cache until they are used.
+_WINDOW_PX = 2**21
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +51,25 @@ class View:
     width_px: int
     height_px: int
     """Of the output."""
+    copies: bool
+    """Whether the output is the source's pixels as they are."""
 
     @classmethod
     def of(cls, source: Source, box_px: Box, width_px: int, height_px: int) -> View:
         """Plan a view of a fractional box, in the source's pixels."""
-        frame, reach = source.frame, reach_px(box_px, width_px, height_px)
+        frame, copies = source.frame, is_copy(box_px, width_px, height_px)
+        reach = 0 if copies else reach_px(box_px, width_px, height_px)
         # 1e-6 px: a box that ends on a pixel edge up to rounding does not need the next pixel.
         x0, y0 = math.floor(box_px.x0 + 1e-6), math.floor(box_px.y0 + 1e-6)
         x1, y1 = max(x0 + 1, math.ceil(box_px.x1 - 1e-6)), max(y0 + 1, math.ceil(box_px.y1 - 1e-6))
         x0, y0 = min(x0, max(0, x0 - reach)), min(y0, max(0, y0 - reach))
         x1, y1 = max(x1, min(frame.width_px, x1 + reach)), max(y1, min(frame.height_px, y1 + reach))
-        return cls(source, x0, y0, x1, y1, box_px.shifted(-x0, -y0), width_px, height_px)
+        return cls(source, x0, y0, x1, y1, box_px.shifted(-x0, -y0), width_px, height_px, copies)
 
     @property
     def source_px(self) -> int:
         """How many source pixels it needs."""
         return (self.x1 - self.x0) * (self.y1 - self.y0)
-
-    @property
-    def copies(self) -> bool:
-        """Whether the output is the source's pixels as they are."""
-        same = (self.x1 - self.x0, self.y1 - self.y0) == (self.width_px, self.height_px)
-        return same and is_copy(self.inner, self.width_px, self.height_px)
 
     def crop(self, pixels: np.ndarray) -> Crop | None:
         """What is to be read into `pixels`, which holds all of (x0, y0, x1, y1); the rest of it becomes white."""

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from lamella.slides.readers import tile_cache
 from lamella.slides.readers.tile_cache import TileCache
 
 SHAPE = (10, 10, 1)
@@ -45,6 +46,21 @@ def test_owners_are_kept_apart_and_dropped_alone():
     assert (one, "same") not in cache
     assert value(cache, other, "same", 9) == 2
     assert cache.bytes == 100
+
+
+def test_the_memory_of_a_closed_slide_serves_the_next(monkeypatch):
+    spare = []
+    monkeypatch.setattr(tile_cache, "_SPARE_SLABS", spare)
+    cache, owner = TileCache(), object()
+    value(cache, owner, 0, 1)
+    cache.drop(owner)
+    assert len(spare) == 1
+    assert value(TileCache(), owner, 0, 2) == 2
+    assert spare == []
+    small = TileCache(300)  # keeps to its own limit
+    value(small, owner, 0, 3)
+    small.drop(owner)
+    assert spare == []
 
 
 def test_memory_in_use_is_not_used_again():

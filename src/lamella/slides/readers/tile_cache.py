@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ import numpy as np
 CACHE_BYTES = 160 * 2**20
 # From 4 MB on, numpy asks the system for pages of 2 MB.
 _SLAB_BYTES = 16 * 2**20
+# Slabs of caches that closed, for the next slide: as many as one cache takes. Lists grow and shrink without a lock.
+_SPARE_SLABS: list[np.ndarray] = []
 
 _Place = tuple[object, Hashable]
 
@@ -44,8 +46,8 @@ class TileCache:
         self._entries: OrderedDict[_Place, _Entry] = OrderedDict()
         self._flights: dict[_Place, tuple[_Entry, Future[None]]] = {}
         self._free: dict[int, list[np.ndarray]] = {}
-        self._taken_bytes: dict[int, int] = {}
-        """Bytes of a tile -> bytes of all slabs cut into such tiles."""
+        self._slabs: dict[int, list[np.ndarray]] = {}
+        """Bytes of a tile -> the slabs that are cut into such tiles."""
         self._lock = threading.Lock()
 
     @property
@@ -79,11 +81,14 @@ class TileCache:
                 entry.users -= 1
 
     def drop(self, owner: object) -> None:
-        """Give up every tile of an owner that closes; their memory is for the next."""
+        """Give up every tile of an owner that closes, but those that are lent; their memory is for the next."""
         with self._lock:
-            for place in [place for place in self._entries if place[0] is owner]:
+            own = [place for place, entry in self._entries.items() if place[0] is owner and not entry.users]
+            for place in own:
                 entry = self._entries.pop(place)
                 self._free[entry.tile.nbytes].append(entry.tile)
+            if not (self._entries or self._flights):
+                self._forget(self._slabs)
 
     def _borrowed(self, place: _Place, shape: tuple[int, ...], decode: Callable[[np.ndarray], object]) -> _Entry:
         with self._lock:
@@ -130,10 +135,16 @@ class TileCache:
 
     def _slab(self, size: int) -> list[np.ndarray]:
         """Fresh memory for some tiles, as far as the limit allows."""
-        left = self.max_bytes - sum(self._taken_bytes.values())
-        tiles = min(max(1, _SLAB_BYTES // size), left // size)
-        self._taken_bytes[size] = self._taken_bytes.get(size, 0) + tiles * size
-        return list(np.empty((tiles, size), np.uint8))
+        left = self.max_bytes - sum(slab.nbytes for slabs in self._slabs.values() for slab in slabs)
+        if min(left, _SLAB_BYTES) < size:
+            tiles = left // size  # a large tile, or the last ones of a small cache
+            slab = np.empty(tiles * size, np.uint8)
+        else:
+            tiles = min(left, _SLAB_BYTES) // size
+            slab = _spare_or_fresh() if left >= _SLAB_BYTES else np.empty(left, np.uint8)
+        if tiles:
+            self._slabs.setdefault(size, []).append(slab)
+        return list(slab[: tiles * size].reshape(tiles, size))
 
     def _given_up(self, size: int) -> list[np.ndarray]:
         """The memory of the least recently used tile of this size that nobody is copying from."""
@@ -151,6 +162,20 @@ class TileCache:
             return False
         for place in others:
             del self._entries[place]
-        self._free = {size: self._free[size]}
-        self._taken_bytes = {size: self._taken_bytes.get(size, 0)}
+        self._forget([other for other in self._slabs if other != size])
         return True
+
+    def _forget(self, sizes: Iterable[int]) -> None:
+        """Let go of the memory of tiles of these sizes, none of which is kept any more."""
+        for size in list(sizes):
+            self._free.pop(size, None)
+            for slab in self._slabs.pop(size):
+                if slab.nbytes == _SLAB_BYTES and len(_SPARE_SLABS) < CACHE_BYTES // _SLAB_BYTES:
+                    _SPARE_SLABS.append(slab)
+
+
+def _spare_or_fresh() -> np.ndarray:
+    try:
+        return _SPARE_SLABS.pop()
+    except IndexError:
+        return np.empty(_SLAB_BYTES, np.uint8)
