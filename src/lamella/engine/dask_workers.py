@@ -39,7 +39,7 @@ _LOCAL_CONFIG = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.scheduler.worker-ttl": None,  # native code may hold the interpreter for minutes; limits are ours
     "distributed.scheduler.work-stealing": False,
-    # Gives memory back after every array, and takes it page by page for the next: array work took 1.8 times as long.
+    # It gives memory back after every array, and takes it page by page for the next: slow for array work.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,  # nobody looks at it
     # Set for each worker below; here they would be set in this process too.
