@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.faults.deadly import FAULTS, deadly
 
-from lamella.engine import dask_workers
+from lamella.engine import dask_jobs, dask_workers
 from lamella.engine.jobs import JobSettings, run_jobs
 from lamella.errors import LamellaError, StorageError
 
@@ -41,6 +41,27 @@ def test_a_suspect_is_tried_again_by_itself() -> None:
     done = {one.item: one for one in run_jobs(deadly, ["segfault", *GOOD], JobSettings(workers=2), label="test")}
     assert (done["segfault"].attempts, done["segfault"].ok) == (2, False)
     assert all(done[item].ok and done[item].attempts == 1 for item in GOOD)
+
+
+def test_workers_that_do_not_come_back_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nanny can fail to start the next worker; then another crew is hired, and the work goes on."""
+    real = dask_workers._nanny
+
+    def nanny_that_gives_up(deaths):
+        class Tired(real(deaths)):
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
+                self.auto_restart = False
+
+        return Tired
+
+    monkeypatch.setattr(dask_workers, "_nanny", nanny_that_gives_up)
+    monkeypatch.setattr(dask_jobs, "_LOCAL_WAIT_S", 1.0)
+    items = ["good 0", "segfault", "good 1"]
+    done = {one.item: one for one in run_jobs(deadly, items, JobSettings(workers=1), label="test")}
+    assert done["good 0"].ok
+    assert done["good 1"].ok
+    assert (done["segfault"].attempts, done["segfault"].ok) == (2, False)
 
 
 def test_a_full_disk_on_a_worker_ends_the_run() -> None:

@@ -24,6 +24,9 @@ from lamella.engine.job_limits import limited_attempt
 from lamella.engine.jobs import Attempt, ItemT, JobSettings, Outcome, ResultT, outcome
 from lamella.errors import LamellaError, first_line
 
+# A local worker that died is back within seconds, on a slow network disk within a minute.
+_LOCAL_WAIT_S = 60.0
+_IDLE_CREWS = 2  # crews that may vanish one after the other without having done anything
 _LOOK_EVERY_S = 0.25  # clusters grow and shrink; between looks the first finished task wakes the loop
 
 
@@ -31,8 +34,10 @@ def run_on_workers(
     work: Callable[[ItemT], ResultT], items: Sequence[ItemT], settings: JobSettings, *, label: str, gpus: bool
 ) -> Iterator[Outcome[ItemT, ResultT]]:
     """See `lamella.engine.jobs.run_jobs`."""
-    with hire(settings, len(items), gpus=gpus) as crew:
-        yield from _Dispatch(crew, work, items, settings, label).outcomes()
+    dispatch = _Dispatch(work, items, settings, label)
+    while not dispatch.done:
+        with hire(settings, len(items), gpus=gpus) as crew:
+            yield from dispatch.outcomes(crew)
 
 
 @dataclass(frozen=True)
@@ -43,39 +48,62 @@ class _Try:
 
 
 class _Dispatch(Generic[ItemT, ResultT]):
+    _crew: Crew
+
     def __init__(
-        self,
-        crew: Crew,
-        work: Callable[[ItemT], ResultT],
-        items: Sequence[ItemT],
-        settings: JobSettings,
-        label: str,
+        self, work: Callable[[ItemT], ResultT], items: Sequence[ItemT], settings: JobSettings, label: str
     ) -> None:
-        self._crew, self._work, self._items, self._settings, self._label = crew, work, items, settings, label
+        self._work, self._items, self._settings, self._label = work, items, settings, label
+        self._wait_s = settings.wait_s if settings.scheduler else min(settings.wait_s, _LOCAL_WAIT_S)
+        self._idle_crews = 0
         self._waiting = deque(_Try(number, 1) for number in range(len(items)))
         self._suspects: deque[_Try] = deque()
         self._flying: dict[Future[Any], _Try] = {}
         self._last_worker_seen = time.monotonic()
         self._places, self._look_at = 0, 0.0
 
-    def outcomes(self) -> Iterator[Outcome[ItemT, ResultT]]:
-        while self._waiting or self._suspects or self._flying:
-            self._send()
+    @property
+    def done(self) -> bool:
+        return not (self._waiting or self._suspects or self._flying)
+
+    def outcomes(self, crew: Crew) -> Iterator[Outcome[ItemT, ResultT]]:
+        """Outcomes until all is done, or until this crew of local workers is gone and another is wanted."""
+        self._crew, self._last_worker_seen, self._look_at = crew, time.monotonic(), 0.0
+        while not self.done:
+            places = self._crew_places()
+            if places is None:
+                self._waiting.extendleft(self._flying.values())  # sent, and never begun: the dead are known by name
+                self._flying.clear()
+                return
+            self._send(places)
             for future in self._landed():
+                self._idle_crews = 0
                 done = self._outcome(future, self._flying.pop(future))
                 if done is not None:
                     yield done
 
-    def _send(self) -> None:
+    def _crew_places(self) -> int | None:
+        """Threads of all workers; None if the local ones did not come back (a nanny can fail to start the next).
+
+        Raises:
+            LamellaError: A cluster has no worker, or crew after crew of local ones did nothing.
+        """
         places = self._places_now()
+        now = time.monotonic()
         if places:
-            self._last_worker_seen = time.monotonic()
-        elif time.monotonic() - self._last_worker_seen > self._settings.wait_s:
+            self._last_worker_seen = now
+        if now - self._last_worker_seen <= self._wait_s:
+            return places
+        self._idle_crews += 1
+        if self._settings.scheduler or self._idle_crews > _IDLE_CREWS:
             raise LamellaError(
                 f"lamella {self._label}",
-                f"no worker was there for {self._settings.wait_s:g} s (jobs.wait_s)",
+                f"no worker was there for {self._wait_s:g} s (jobs.wait_s)",
                 "Look at the cluster's logs and run the same command again; what was finished is kept.",
             )
+        return None
+
+    def _send(self, places: int) -> None:
         while self._waiting and len(self._flying) < places:
             self._submit(self._waiting.popleft())
         if self._suspects and places and not self._flying:
