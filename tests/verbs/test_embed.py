@@ -283,7 +283,9 @@ def test_or_it_is_left_out_and_listed(run, damaged: Path, tmp_path: Path, capsys
         (row,) = read_csv(tmp_path / "out" / "skipped.csv")
         assert (row["slide_id"], float(row["x_px0"]), float(row["y_px0"])) == ("a", 64, 64)
         assert "tile 5" in row["error"]
-        assert "tiles left out because they cannot be decoded: 1" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "tiles left out because they cannot be decoded: 1" in said
+        assert "a: no map of it:" in said  # its small picture needs the tile, too
     read = read_features(tmp_path / "out" / "a.h5")
     assert read.features.shape == (15, 3)
     assert [64, 64] not in read.coords_px0.tolist()

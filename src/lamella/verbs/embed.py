@@ -182,6 +182,8 @@ def _embed_all(
             print(f"{items[number][0].slide_id} failed: {error}")
         else:
             done[number] = slide
+            if slide.no_map:
+                print(f"{items[number][0].slide_id}: no map of it: {slide.no_map}")
     embedded = {items[number][0].slide_id: done[number] for number in sorted(done)}
     return embedded, [failure(items[number][0], errors[number]) for number in sorted(errors)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +32,8 @@ class EmbeddedSlide:
     """Embedded."""
     skipped: tuple[dict[str, Any], ...] = ()
     """x_px0, y_px0 and error of those left out because they cannot be decoded."""
+    no_map: str = ""
+    """Why no map could be drawn of it, if so."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,15 @@ class EmbedSlide:
             self._write(path, slide, table, encoder, device, 0 if given is not None else self._overlap_px)
         skipped = read_skipped(path)
         tiles = table.num_rows - len(skipped)
-        # A tile that was left out may be in the way of the slide's small picture, too: then there is no map of it.
-        with suppress(SlideError) if skipped else nullcontext():
+        no_map = ""
+        try:
             if self.maps and tiles >= _LEAST_TILES:
                 _draw_map(slide, path, self.folder / "maps" / f"{slide.slide_id}.png")
-        return EmbeddedSlide(tiles, tuple(skipped))
+        except SlideError as error:
+            if not skipped:
+                raise
+            no_map = str(error)  # a tile that was left out is in the way of the slide's small picture, too
+        return EmbeddedSlide(tiles, tuple(skipped), no_map)
 
     def _write(
         self,
