@@ -12,3 +12,6 @@ TINY_NETWORK = (
     "data.workers=0",
     "log.tensorboard=false",
 )
+
+# Of every pretraining run: batches of four in this process, no event files, few views to watch.
+TINY_RUN = ("data.batch_size=4", "data.workers=0", "log.tensorboard=false", "log.monitor_images=4", "device=cpu")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella import __version__
-from lamella.config import Request
+from lamella.config import Request, Settings
 from lamella.errors import LamellaError
 
 DONE, SOME_FAILED, USER_ERROR = 0, 1, 2
@@ -31,7 +31,8 @@ class Flag:
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb. Its module `lamella.verbs.<name>` has `run(request) -> int` and, if it has settings, `Config`."""
+    """One verb. Its module `lamella.verbs.<name>` has `run(request) -> int` and, if it has settings, `Config`, or
+    `CONFIGS` (title -> schema) where they depend on what the verb is given."""
 
     summary: str
     paths: str
@@ -72,12 +73,12 @@ VERBS: dict[str, Verb] = {
     ),
     "preview": Verb(
         "draw what the model will see",
-        "an anchors folder",
+        "an anchors folder; or data sets of images, volumes or video with method.name=...",
         "lamella preview anchors -o previews num_samples=4",
     ),
     "pretrain": Verb(
         "train an encoder without labels",
-        "an anchors folder",
+        "an anchors folder; or data sets of images, volumes or video with method.name=...",
         "lamella pretrain anchors -p small -o runs/first budget.images=50000",
     ),
     "encoders": Verb(
@@ -85,6 +86,11 @@ VERBS: dict[str, Verb] = {
         "nothing, or the name of one",
         "lamella encoders phikon-v2",
         (Flag("--json", "print the list as JSON", (("action", "store_true"),)),),
+    ),
+    "datasets": Verb(
+        "list the data set layouts, or what one data set holds",
+        "nothing, or the folder, archive or CSV of a data set",
+        "lamella datasets chest/pneumoniamnist.npz check=true",
     ),
     "embed": Verb(
         "turn tiles into features, one file per slide",
@@ -102,6 +108,28 @@ VERBS: dict[str, Verb] = {
         "ask whether the encoder learned morphology",
         "a model folder and an index folder",
         "lamella evaluate runs/first/model index -o results labels.column=tissue",
+    ),
+    "explain": Verb(
+        "draw where an encoder looks and what it tells apart, and how a run or an evaluation went",
+        "a model (or run) folder and a data set or index folder; or a run or results folder alone",
+        "lamella explain runs/first/model images/ -o pictures",
+    ),
+    "release": Verb(
+        "a model folder to hand on, its card filled from its results",
+        "a model folder and results folders",
+        "lamella release runs/first/model results -o release licence=apache-2.0",
+    ),
+    "inspect": Verb(
+        "what scans, images and videos hold, without whom they show",
+        "DICOM, NIfTI, image and video files, or folders of one DICOM series",
+        "lamella inspect scan.dcm volume.nii.gz",
+        (Flag("--json", "print the facts as JSON", (("action", "store_true"),)),),
+    ),
+    "deidentify": Verb(
+        "DICOM files without what tells who they are",
+        "DICOM files, or folders of them",
+        "lamella deidentify scans -o scans_to_share dates=shift",
+        (Flag("--key", "key file of an earlier run, so that pseudonyms agree with it", (("type", Path),)),),
     ),
     "config": Verb("print every setting of a verb", "the verb", "lamella config pretrain"),
 }
@@ -195,7 +223,7 @@ def _overview() -> str:
     rows = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
     return (
         "usage: lamella VERB [paths] [-p profile] [-r run.yaml] [-o folder] [key=value ...]\n\n"
-        "Learn from whole slides with few or no labels.\n\n"
+        "Learn from slides, medical images, volumes and video with few or no labels.\n\n"
         f"verbs:\n{rows}\n\n"
         "`lamella VERB --help` shows an example, `lamella config VERB` every setting. Start with `lamella demo`."
     )
@@ -209,20 +237,32 @@ def _unknown_verb(name: str) -> str:
     return f"lamella: {name} is not a verb. {hint}"
 
 
+def schemas_of(verb: str) -> dict[str, type[Settings]]:
+    """Title -> settings of a verb; one under an empty title where there is one for all it is given."""
+    if verb == "config":
+        return {}
+    module = importlib.import_module(f"lamella.verbs.{verb}")
+    own = getattr(module, "Config", None)
+    return getattr(module, "CONFIGS", None) or ({} if own is None else {"": own})
+
+
 def _print_schema(request: Request) -> int:
     from lamella.config import describe
 
     if len(request.paths) != 1 or str(request.paths[0]) not in VERBS:
         raise LamellaError("lamella config", "it takes one verb", f"One of: {', '.join(VERBS)}.")
     verb = str(request.paths[0])
-    schema = None if verb == "config" else getattr(importlib.import_module(f"lamella.verbs.{verb}"), "Config", None)
-    if schema is None:
+    schemas = schemas_of(verb)
+    if not schemas:
         print(f"lamella {verb} has no settings beside its flags.")
         return DONE
-    for path, kind, default, description in describe(schema):
-        print(f"{path} = {default}    ({kind})")
-        if description:
-            print(f"    {description}")
+    for title, schema in schemas.items():
+        if title:
+            print(f"\n# {title}")
+        for path, kind, default, description in describe(schema):
+            print(f"{path} = {default}    ({kind})")
+            if description:
+                print(f"    {description}")
     return DONE
 
 

@@ -71,6 +71,23 @@ class Request:
         """Merge and check the four layers against the verb's schema."""
         return resolve(schema, self.profile, self.run, self.overrides, verb=self.verb)
 
+    def chosen(self, key: str) -> Any:
+        """What the layers give for a dotted key, unchecked; None where none gives it. A verb picks its schema by it.
+
+        Raises:
+            ConfigError: A profile or run file cannot be found or read.
+        """
+        problems: list[str] = []
+        value = None
+        for layer in _layers(self.profile, self.run, self.overrides, problems):
+            found: Any = layer.tree
+            for part in key.split("."):
+                found = found.get(part) if isinstance(found, Mapping) else None
+            value = value if found is None else found
+        if problems:
+            raise ConfigError(problems, self.verb)
+        return value
+
     def folder(self) -> Path:
         """The folder to write to.
 
@@ -104,13 +121,7 @@ def resolve(
         ConfigError: All problems of all layers.
     """
     problems: list[str] = []
-    layers: list[_Layer] = []
-    if profile is not None:
-        layers.append(_file_layer(profile_path(profile), problems))
-    if run is not None:
-        layers.append(_file_layer(Path(run), problems))
-    layers.extend(_override_layers(overrides, problems))
-
+    layers = _layers(profile, run, overrides, problems)
     tree = _default_tree(schema)
     origins = dict.fromkeys(_leaves(tree), DEFAULT_ORIGIN)
     for layer in layers:
@@ -172,6 +183,16 @@ _YamlLoader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.[\d_]+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )
+
+
+def _layers(
+    profile: str | Path | None, run: str | Path | None, overrides: Sequence[str], problems: list[str]
+) -> list[_Layer]:
+    """The layers above the defaults, weakest first."""
+    layers = [] if profile is None else [_file_layer(profile_path(profile), problems)]
+    if run is not None:
+        layers.append(_file_layer(Path(run), problems))
+    return [*layers, *_override_layers(overrides, problems)]
 
 
 def _file_layer(path: Path, problems: list[str]) -> _Layer:
@@ -359,15 +380,19 @@ def _variant_name(model: type[BaseModel]) -> str | None:
     return literals[0] if literals else None
 
 
-def _describe(schema: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+def _describe(
+    schema: type[BaseModel], prefix: str, default: BaseModel | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Leaves with their defaults: those of the `default` block where one is given, else the fields' own."""
     for name, info in schema.model_fields.items():
         models = _models(info.annotation)
         path = f"{prefix}{name}"
+        own = getattr(default, name) if default is not None else _default(info)
         for model in models:
             tag = f"[name={_variant_name(model)}]" if len(models) > 1 else ""
-            yield from _describe(model, f"{path}{tag}.")
+            yield from _describe(model, f"{path}{tag}.", own if type(own) is model else None)
         if not models:
-            yield path, _type_text(info.annotation), _default_text(info), " ".join((info.description or "").split())
+            yield path, _type_text(info.annotation), _default_text(own), " ".join((info.description or "").split())
 
 
 def _type_text(annotation: Any) -> str:
@@ -387,8 +412,18 @@ def _type_text(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation)).replace("PosixPath", "Path")
 
 
-def _default_text(info: FieldInfo) -> str:
-    default = info.get_default(call_default_factory=True, validated_data={})
+def _default(info: FieldInfo) -> Any:
+    return info.get_default(call_default_factory=True, validated_data={})
+
+
+def _default_text(default: Any) -> str:
     if default is PydanticUndefined:
         return "required"
-    return "null" if default is None else str(list(default) if isinstance(default, tuple) else default)
+    return "null" if default is None else str(_plain(default))
+
+
+def _plain(value: Any) -> Any:
+    """Blocks and tuples as they would be written in YAML."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value

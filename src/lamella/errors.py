@@ -74,6 +74,14 @@ class EmptyTissueError(SlideError):
     """No tissue was found where tissue is needed."""
 
 
+class ImageError(LamellaError):
+    """One image, volume or video cannot be read as what it should be; the others can go on."""
+
+
+class DatasetError(LamellaError):
+    """A data set cannot be used as a whole: files are missing, labels unknown, a column absent. All are listed."""
+
+
 class OutputConflictError(LamellaError):
     """The output folder holds the results of other settings."""
 

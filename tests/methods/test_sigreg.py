@@ -36,7 +36,7 @@ def test_it_is_the_formula() -> None:
     assert float(sigreg(x, step=5, slices=8)) == pytest.approx(by_the_formula(x @ directions(6, 8, 5)), rel=1e-4)
 
 
-@pytest.mark.parametrize(("count", "dim"), [(64, 8), (512, 8), (256, 96)])
+@pytest.mark.parametrize(("count", "dim"), [(16, 4), (64, 8), (512, 8), (256, 96), (32, 256)])
 def test_a_normal_cloud_scores_the_expected_value(count: int, dim: int) -> None:
     scores = [float(sigreg(normal_cloud(count, dim, seed), seed, slices=128)) for seed in range(20)]
     assert pytest.approx(1.0525, abs=1e-3) == EXPECTED
@@ -54,6 +54,7 @@ def test_every_departure_costs() -> None:
         "twice the scale": 2 * cloud,
         "half the scale": 0.5 * cloud,
         "shifted": cloud + 0.5,
+        "dimensions in pairs": cloud[:, :8].repeat(1, 2),
     }
     for name, departed in wrong.items():
         assert float(sigreg(departed, 0, 256)) > 3 * healthy, name
@@ -71,6 +72,45 @@ def test_sums_of_uneven_shards_give_the_statistic_of_the_whole() -> None:
 def test_the_gradient_is_right() -> None:
     x = normal_cloud(5, 3).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda part: statistic(wave_sums(part), 5), x)
+
+
+@pytest.mark.parametrize(("count", "dim", "slices"), [(70, 5, 1100), (3, 2, 1), (9000, 3, 12)])
+def test_one_pass_gives_what_the_formula_gives_by_autograd(count: int, dim: int, slices: int) -> None:
+    """Loss and gradient of the plain formula in float64, over one or several turns of the working memory."""
+    x = (1.4 * normal_cloud(count, dim) - 0.2).requires_grad_()
+    loss = sigreg(x, 4, slices)
+    loss.backward()
+    exact = x.detach().double().requires_grad_()
+    t = torch.linspace(0, T_MAX, KNOTS, dtype=torch.float64)
+    normal, weights = (-(t**2) / 2).exp(), torch.full((KNOTS,), 2 * T_MAX / (KNOTS - 1), dtype=torch.float64)
+    weights[[0, -1]] /= 2
+    angles = (exact @ directions(dim, slices, 4).double())[..., None] * t
+    errors = (angles.cos().mean(0) - normal) ** 2 + angles.sin().mean(0) ** 2
+    expected = count * (errors @ (weights * normal)).mean()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert x.grad is not None
+    assert float((x.grad - exact.grad).norm() / exact.grad.norm()) < 1e-5
+
+
+def test_the_two_ways_of_one_rank_and_of_several_agree() -> None:
+    x = normal_cloud(33, 6).requires_grad_()
+    one = 3 * sigreg(x, 1, 20)
+    one.backward()
+    gradient, x.grad = x.grad, None
+    other = 3 * statistic(wave_sums(x @ directions(6, 20, 1)), 33)
+    other.backward()
+    assert one.item() == pytest.approx(other.item(), rel=1e-5)
+    torch.testing.assert_close(x.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_views_are_tested_one_by_one() -> None:
+    """Two views that are halves of one normal cloud: together they look normal, but neither is."""
+    cloud = normal_cloud(400, 5)
+    halves = cloud[cloud[:, 0].argsort()].unflatten(0, (2, 200)).transpose(0, 1)
+    alone = [float(sigreg(halves[:, view], 7, 30)) for view in range(2)]
+    assert float(sigreg(halves, 7, 30)) == pytest.approx(sum(alone) / 2, rel=1e-5)
+    assert float(sigreg(halves, 7, 30)) > 3 * float(sigreg(halves.flatten(0, 1), 7, 30))
 
 
 def test_it_stays_in_float32_under_autocast() -> None:

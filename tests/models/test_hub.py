@@ -97,7 +97,7 @@ def test_other_weights_of_the_same_architecture_are_noticed(folder: Path) -> Non
         (None, "has no config.json"),
         ("{", "cannot be read"),
         ("[]", "not a configuration of this version"),
-        ({"format": "lamella-vit-99"}, "lamella-vit-99; expected lamella-vit-1"),
+        ({"format": "lamella-vit-99"}, "lamella-vit-99; expected lamella-vit-2"),
         ({"vit": {"dim": 15}}, "does not describe a network"),
         ({"contract": {"mpp": 1}}, "does not describe a network"),
     ],

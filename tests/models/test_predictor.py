@@ -13,7 +13,7 @@ SETTINGS = PredictorSettings(width=16, depth=3, heads=2)
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     torch.manual_seed(0)
-    made = Predictor(SETTINGS, D, position_min_um=32.0, position_max_um=2048.0)
+    made = Predictor(SETTINGS, D, wave_min=32.0, wave_max=2048.0)
     # Fresh weights are so small that attention is nearly uniform; larger ones make a wrong mask visible.
     with torch.no_grad():
         for block in made.blocks:
@@ -27,8 +27,8 @@ def asked() -> dict[str, torch.Tensor]:
     made = torch.Generator().manual_seed(1)
     return {
         "context_BND": torch.randn(B, N, D, generator=made),
-        "context_xy_um_BN2": 100 * torch.randn(B, N, 2, generator=made),
-        "query_xy_um_BKQ2": 100 * torch.randn(B, K, Q, 2, generator=made),
+        "context_places_BNC": 100 * torch.randn(B, N, 2, generator=made),
+        "query_places_BKQC": 100 * torch.randn(B, K, Q, 2, generator=made),
         "query_um_B": torch.tensor([8.0, 16.0]),
     }
 
@@ -37,15 +37,15 @@ def test_one_pass_equals_one_pass_per_target(predictor: Predictor, asked: dict[s
     together = predictor(**asked)
     assert together.shape == (B, K, Q, D)
     for target in range(K):
-        alone = predictor(**{**asked, "query_xy_um_BKQ2": asked["query_xy_um_BKQ2"][:, target : target + 1]})
+        alone = predictor(**{**asked, "query_places_BKQC": asked["query_places_BKQC"][:, target : target + 1]})
         assert torch.allclose(together[:, target], alone[:, 0], atol=1e-5)
 
 
 def test_it_is_a_plain_transformer_under_the_stated_mask(predictor: Predictor, asked: dict[str, torch.Tensor]) -> None:
     """Independent: all tokens in one sequence, attention under an explicit (N + K Q)^2 mask."""
-    context = predictor.narrow(asked["context_BND"]) + predictor.position(asked["context_xy_um_BN2"])
+    context = predictor.narrow(asked["context_BND"]) + predictor.position(asked["context_places_BNC"])
     scale = predictor.scale(predictor.scale_waves(torch.log2(asked["query_um_B"])[:, None]))
-    queries = predictor.mask_token + predictor.position(asked["query_xy_um_BKQ2"]) + scale[:, None, None]
+    queries = predictor.mask_token + predictor.position(asked["query_places_BKQC"]) + scale[:, None, None]
     tokens = torch.cat([context, queries.flatten(1, 2)], dim=1)
     owner = torch.cat([torch.zeros(N), torch.arange(1, K + 1).repeat_interleave(Q)])
     seen = (owner[None] == 0) | (owner[:, None] == owner[None])
@@ -60,10 +60,10 @@ def test_padding_changes_nothing(predictor: Predictor, asked: dict[str, torch.Te
     more = dict(asked)
     if "context" in padded:
         more["context_BND"] = torch.cat([asked["context_BND"], torch.full((B, 2, D), 9.0)], 1)
-        more["context_xy_um_BN2"] = torch.cat([asked["context_xy_um_BN2"], torch.zeros(B, 2, 2)], 1)
+        more["context_places_BNC"] = torch.cat([asked["context_places_BNC"], torch.zeros(B, 2, 2)], 1)
         more["context_pad_BN"] = (torch.arange(N + 2) >= N).expand(B, -1)
     if "query" in padded:
-        more["query_xy_um_BKQ2"] = torch.cat([asked["query_xy_um_BKQ2"], torch.zeros(B, K, 3, 2)], 2)
+        more["query_places_BKQC"] = torch.cat([asked["query_places_BKQC"], torch.zeros(B, K, 3, 2)], 2)
         more["query_pad_BKQ"] = (torch.arange(Q + 3) >= Q).expand(B, K, -1)
     found = predictor(**more)
     assert torch.isfinite(found).all()
@@ -73,7 +73,7 @@ def test_padding_changes_nothing(predictor: Predictor, asked: dict[str, torch.Te
 def test_a_query_knows_its_place_and_its_scale(predictor: Predictor, asked: dict[str, torch.Tensor]) -> None:
     expected = predictor(**asked)
     coarser = predictor(**{**asked, "query_um_B": 2 * asked["query_um_B"]})
-    elsewhere = predictor(**{**asked, "query_xy_um_BKQ2": asked["query_xy_um_BKQ2"] + 30.0})
+    elsewhere = predictor(**{**asked, "query_places_BKQC": asked["query_places_BKQC"] + 30.0})
     assert (coarser - expected).abs().amax((1, 2, 3)).min() > 1e-3
     assert (elsewhere - expected).abs().amax((1, 2, 3)).min() > 1e-3
 

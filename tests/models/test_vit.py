@@ -128,7 +128,7 @@ def test_shipped_sizes_have_the_known_number_of_weights() -> None:
     [
         ({"dim": 100, "heads": 3}, "dim .100. must be a multiple of 4 and of the 3 heads"),
         ({"dim": 6, "heads": 1}, "multiple of 4"),
-        ({"position_min_um": 64.0, "position_max_um": 32.0}, "position_max_um .32. must exceed"),
+        ({"wave_min": 64.0, "wave_max": 32.0}, "wave_max .32. must exceed"),
     ],
 )
 def test_sizes_that_do_not_agree_are_refused(wrong: dict[str, float], message: str) -> None:

@@ -18,9 +18,11 @@ from tests.tiny import TINY_NETWORK
 import lamella
 from lamella import cli
 from lamella.config import Request
+from lamella.data.cross import CrossSamples
 from lamella.engine.log import read_monitors, read_steps
 from lamella.errors import CheckpointError, ConfigError, LamellaError, OutputConflictError
 from lamella.formats.tables import write_csv
+from lamella.slides.anchors.catalogue import Catalogue
 from lamella.slides.anchors.cataloguing import build_catalogue
 from lamella.slides.anchors.sampling import CrossSampling
 from lamella.slides.index import SlideIndex
@@ -28,6 +30,7 @@ from lamella.slides.indexing import build_index
 from lamella.slides.manifest import read_manifest
 from lamella.slides.tissue import TissueSettings
 from lamella.verbs import pretrain
+from lamella.verbs.pretrain_slides import CrossConfig
 
 SAMPLING = CrossSampling(
     profile_id="test", context_fov_um=64, target_fov_um=16, targets_per_context=2, target_margin_um=0
@@ -102,8 +105,8 @@ def test_a_run_leaves_an_encoder_its_card_and_its_logs(finished: Path) -> None:
 
 
 def test_test_slides_are_never_drawn(anchors: Path) -> None:
-    config = pretrain.Config()
-    samples = pretrain.CrossSamples(pretrain.Catalogue.load(anchors), config.data, config.seed)
+    config = CrossConfig()
+    samples = CrossSamples(Catalogue.load(anchors), config.data, config.seed)
     assert {samples.place(position).slide_id for position in range(2 * len(samples))} == {"a"}
 
 
@@ -211,13 +214,13 @@ def test_two_processes_train_as_one(anchors: Path, finished: Path, tmp_path: Pat
     ("paths", "out", "message"),
     [
         ((), Path("x"), "takes one anchors folder, 0 paths"),
-        ((Path("a"), Path("b")), Path("x"), "takes one anchors folder, 2 paths"),
+        ((Path("/"), Path("/")), Path("x"), "takes one anchors folder, 2 paths"),
         ((Path("absent"),), Path("x"), "absent"),
     ],
 )
 def test_what_is_missing_is_named(paths: tuple[Path, ...], out: Path, message: str) -> None:
     with pytest.raises(LamellaError, match=message):
-        pretrain.run(Request("pretrain", paths, out, overrides=SMALL))
+        pretrain.run(Request("pretrain", paths, out, overrides=(*SMALL, "method.name=cross_jepa")))
 
 
 def test_an_output_folder_is_needed(anchors: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,6 +35,17 @@ class Method(Protocol):
 
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step with the share of the run that is done, in (0, 1]."""
+
+
+@runtime_checkable
+class JointLoss(Protocol):
+    """A method whose loss is of the batch as a whole; forward(batch) is loss_of(embed(batch), batch)."""
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """(B, ...) embeddings; one sample's do not depend on the others."""
+
+    def loss_of(self, embeddings: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """(loss, logs) of the embeddings of a rank's whole batch."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +249,8 @@ class _Run:
 def accumulate(network: nn.Module, batch: Batch, parts: int, world: World) -> dict[str, torch.Tensor]:
     """Add up the gradients of the batch's equal parts; returns loss and logs as means over the parts.
 
-    With DDP the ranks exchange gradients once, in the last part's backward.
+    With DDP the ranks exchange gradients once, in the last part's backward. A method whose loss is not a mean over
+    samples takes two passes instead (see `_in_two_passes`), so that it too is the same for any number of parts.
 
     Raises:
         ValueError: The batch does not divide into `parts`.
@@ -245,17 +258,74 @@ def accumulate(network: nn.Module, batch: Batch, parts: int, world: World) -> di
     size = len(next(iter(batch.values())))
     if size % parts:
         raise ValueError(f"a batch of {size} samples does not divide into {parts} micro-batches")
+    pieces = [
+        {key: value[index * size // parts : (index + 1) * size // parts] for key, value in batch.items()}
+        for index in range(parts)
+    ]
+    method = network.module if isinstance(network, DistributedDataParallel) else network
+    if parts > 1 and isinstance(method, JointLoss):
+        return _in_two_passes(method, batch, pieces, world)
     totals: dict[str, torch.Tensor] = {}
-    for index in range(parts):
-        own = slice(index * size // parts, (index + 1) * size // parts)
+    for index, piece in enumerate(pieces):
         waits = isinstance(network, DistributedDataParallel) and index < parts - 1
         with cast(DistributedDataParallel, network).no_sync() if waits else nullcontext():
             with world.autocast():
-                loss, logs = network({key: value[own] for key, value in batch.items()})
+                loss, logs = network(piece)
             (loss / parts).backward()
         for name, value in {**logs, "loss": loss}.items():
             totals[name] = totals.get(name, 0) + value.detach().float() / parts
     return totals
+
+
+def _in_two_passes(method: JointLoss, batch: Batch, pieces: Sequence[Batch], world: World) -> dict[str, torch.Tensor]:
+    """The gradient of a loss over the whole batch, with the activations of one part in memory (GradCache, 2101.06983).
+
+    First all parts are embedded without gradient, and the loss of the joined embeddings gives its gradient to each of
+    them. Then each part is embedded again, from the same random state (dropout), and passes its share back.
+
+    On several ranks the loss itself exchanges what it needs. The method is called directly, not through DDP, whose
+    exchange belongs to one forward and its backward; without that forward its hooks do nothing. The mean over the
+    ranks that it would take of the gradients is taken here, once, after the last part.
+    """
+    random_states, embedded = [], []
+    with torch.no_grad():
+        for piece in pieces:
+            random_states.append(_random_state(world.device))
+            with world.autocast():
+                embedded.append(method.embed(piece))
+    joined = torch.cat(embedded).requires_grad_()
+    with world.autocast():
+        loss, logs = method.loss_of(joined, batch)
+    torch.autograd.backward(loss)
+    assert joined.grad is not None
+    for piece, state, gradient in zip(pieces, random_states, joined.grad.chunk(len(pieces)), strict=True):
+        _set_random_state(world.device, state)
+        with world.autocast():
+            again = method.embed(piece)
+        torch.autograd.backward(again, gradient)
+    if world.size > 1:
+        _average_gradients(cast(nn.Module, method), world)
+    return {name: value.detach().float() for name, value in {**logs, "loss": loss}.items()}
+
+
+def _average_gradients(module: nn.Module, world: World) -> None:
+    """Replace each gradient by its mean over the ranks, all exchanges under way at once."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    for exchange in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+        exchange.wait()
+    torch._foreach_div_(gradients, world.size)
+
+
+def _random_state(device: torch.device) -> list[torch.Tensor]:
+    """Of torch's generators on the CPU and on the device."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_random_state(device: torch.device, states: Sequence[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

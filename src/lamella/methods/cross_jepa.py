@@ -92,7 +92,7 @@ class CrossJepa(nn.Module):
         vit = settings.encoder
         self.normalise = Normalise(settings.mean, settings.std, vit.patch_px)
         self.context_encoder = ViT(vit)
-        self.predictor = Predictor(settings.predictor, vit.dim, vit.position_min_um, vit.position_max_um)
+        self.predictor = Predictor(settings.predictor, vit.dim, vit.wave_min, vit.wave_max)
         if settings.teacher == "ema":
             self.target_encoder = copy.deepcopy(self.context_encoder).requires_grad_(False)
         # Optimiser steps done: seeds SIGReg's directions, alike on all ranks and after a resume.
@@ -197,10 +197,15 @@ class CrossJepa(nn.Module):
     @torch.no_grad()
     def features(self, batch: Batch) -> Tensor:
         """(B, D) float32: mean teacher token of the whole contexts, for the collapse monitors."""
+        return self.token_features(batch).mean(1)
+
+    @torch.no_grad()
+    def token_features(self, batch: Batch) -> Tensor:
+        """(B, N, D) float32: teacher tokens of the whole contexts."""
         patch_px = self.settings.encoder.patch_px
         rows, columns = (side // patch_px for side in batch["context"].shape[-2:])
         xy_um_BN2 = token_centres_um(rows, columns, patch_px * batch["context_mpp"])
-        return self.teacher(self.normalise(patchify(batch["context"], patch_px)), xy_um_BN2).float().mean(1)
+        return self.teacher(self.normalise(patchify(batch["context"], patch_px)), xy_um_BN2).float()
 
     def encoder(self, view: Literal["target", "context"] = "target") -> ViTEncoder:
         """A copy of the teacher, to export.

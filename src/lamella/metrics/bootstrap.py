@@ -90,6 +90,11 @@ def group_bootstrap(
     if len(defined) < (1 - MAX_UNDEFINED) * draws:
         note = f"undefined in {1 - len(defined) / draws:.0%} of the resamples; the whole range stands"
         return Estimate(value, *bounds, n, count, note)
-    tail = 100 * stats.norm.cdf(-np.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1))
-    low, high = np.percentile(defined, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high), n, count)
+    return Estimate(value, *expanded_interval(defined, count), n, count)
+
+
+def expanded_interval(drawn: np.ndarray, groups: int) -> tuple[float, float]:
+    """Ends of the 95 % interval from the resamples' values: their percentiles, expanded for few groups (Hesterberg)."""
+    tail = 100 * stats.norm.cdf(-np.sqrt(groups / (groups - 1)) * stats.t.ppf(0.975, groups - 1))
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)

@@ -87,16 +87,36 @@ def _difference_of(measure: Measure) -> Statistic:
 
 
 def _sentence(study: Study, measure: Measure, other: str, found: Estimate) -> str:
-    if found.low > 0 or found.high < 0:
-        good = (found.low > 0) == (measure.better == "higher")
-        verdict = "better" if good else "worse"
-        effect = "helped" if good else "hurt"
-    else:
-        verdict, effect = "not measurably different", "made no measurable difference"
-    judgement = f"{study.judged} is {verdict} {'from' if verdict.startswith('not') else 'than'} {other}"
-    pretraining = f" pretraining {effect}:" if other == study.twin else ""
     reading = "higher is better" if measure.better == "higher" else "lower is better"
+    named = f"{measure.name} ({measure.probe}; {reading})"
+    twin = other == study.twin
+    return verdict(measure.question, named, measure.better, study.judged, other, found, twin=twin, noun="tiles")
+
+
+def verdict(
+    question: str, measure: str, better: Better, judged: str, other: str, found: Estimate, *, twin: bool, noun: str
+) -> str:
+    """A difference in words: better, worse, or not measurably different; of the random twin, whether training helped.
+
+    Args:
+        question: Its title.
+        measure: The measure, its probe and how to read it.
+        better: Which direction is good.
+        judged: The encoder that is judged.
+        other: What it is compared with.
+        found: The judged minus the other.
+        twin: Whether `other` is the judged one with random weights.
+        noun: What a row is.
+    """
+    if found.low > 0 or found.high < 0:
+        good = (found.low > 0) == (better == "higher")
+        word, effect = ("better", "helped") if good else ("worse", "hurt")
+        judgement = f"{judged} is {word} than {other}"
+    else:
+        effect = "made no measurable difference"
+        judgement = f"{judged} is not measurably different from {other}"
+    pretraining = f" pretraining {effect}:" if twin else ""
     return (
-        f"{measure.question}:{pretraining} {judgement}. Difference of {measure.name} ({measure.probe}; {reading}) "
-        f"{span(found, sign=True)}, {found.n} tiles, {found.groups} groups{'; ' + found.note if found.note else ''}."
+        f"{question}:{pretraining} {judgement}. Difference of {measure} "
+        f"{span(found, sign=True)}, {found.n} {noun}, {found.groups} groups{'; ' + found.note if found.note else ''}."
     )

@@ -31,8 +31,8 @@ def exchange_labels(labels: np.ndarray, slides: np.ndarray, classes: int, seed: 
         (N,) int labels, the one of the candidates that agrees with the truth nearest to chance.
     """
     rng = np.random.default_rng(seed)
-    names, position = np.unique(slides, return_inverse=True)
-    first = np.array([labels[position == number][0] for number in range(len(names))])
+    names, at_first, position = np.unique(slides, return_index=True, return_inverse=True)
+    first = labels[at_first]
     whole = bool(np.array_equal(first[position], labels))
     chance = 1 / len(np.unique(labels))
     best, best_gap = labels, np.inf
@@ -51,3 +51,26 @@ def exchange_labels(labels: np.ndarray, slides: np.ndarray, classes: int, seed: 
 def _agreement(truth: np.ndarray, other: np.ndarray) -> float:
     """Mean over the true classes of the share that kept its label."""
     return float(np.mean([(other[truth == label] == label).mean() for label in np.unique(truth)]))
+
+
+def exchange_rows(marks: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Exchange the labels of whole groups, for items of several labels.
+
+    Each group takes the rows of another one (a cyclic shift of the groups by chance), repeated or cut to its own
+    length, so that labels that belong together stay together.
+
+    Args:
+        marks: (N, C) bool.
+        groups: (N,) group of each row.
+        seed: Another seed, another exchange.
+    """
+    rng = np.random.default_rng(seed)
+    names, position = np.unique(groups, return_inverse=True)
+    order = np.argsort(position, kind="stable")
+    bounds = np.r_[0, np.cumsum(np.bincount(position))]
+    mixed = rng.permutation(len(names))
+    exchanged = np.empty_like(marks)
+    for own, other in zip(mixed, np.roll(mixed, 1), strict=True):
+        mine, theirs = (order[bounds[group] : bounds[group + 1]] for group in (own, other))
+        exchanged[mine] = marks[np.resize(theirs, len(mine))]
+    return exchanged

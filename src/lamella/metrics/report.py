@@ -14,6 +14,8 @@ from lamella.metrics.bootstrap import Estimate
 Better = Literal["higher", "lower", "neither"]
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "neither": "for orientation"}
 MAJORITY = "majority class"
+# Of several labels an item: the second alone flatters, because most classes are absent from most items.
+MATCHES = ("exact match", "element-wise accuracy")
 
 
 class ReportError(ValueError):
@@ -93,6 +95,10 @@ class Report:
                 raise ReportError(f"{_place(row)}: accuracy may not stand without balanced accuracy")
             if row.baseline.name != MAJORITY:
                 raise ReportError(f"{_place(row)}: accuracy must stand beside the majority rate")
+
+        exact, elements = ({_place(row) for row in self.rows if row.measure == name} for name in MATCHES)
+        if exact != elements:
+            raise ReportError(f"{sorted(exact ^ elements)[0]}: {' and '.join(MATCHES)} must stand beside each other")
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write results.md and results.json, each whole or not at all; returns their paths."""

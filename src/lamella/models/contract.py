@@ -18,7 +18,7 @@ class InputContract:
     """What an encoder expects and returns.
 
     Attributes:
-        mpp: Micrometres per pixel.
+        mpp: Micrometres per pixel; None for an encoder of images without a spacing, whose positions count pixels.
         size_px: Side of the square image.
         mean: Mean of red, green and blue (0 to 1) that the encoder subtracts itself.
         std: Standard deviation that it divides by.
@@ -29,7 +29,7 @@ class InputContract:
         token_dim: Width of a token, D, where it is not that of a feature.
     """
 
-    mpp: float
+    mpp: float | None
     size_px: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -38,6 +38,21 @@ class InputContract:
     prefix_tokens: int = 0
     licence: str = "not stated by whoever trained it"
     token_dim: int | None = None
+
+    @property
+    def usage(self) -> str:
+        """A line of Python for the model card."""
+        return "features = encoder.pooled(images)  # uint8 (B, 3, H, W) -> float (B, D)"
+
+    def described(self) -> dict[str, str]:
+        """Rows of the model card."""
+        spacing = "none: positions count pixels" if self.mpp is None else f"{self.mpp:g} micrometres per pixel"
+        return {
+            "spacing": spacing,
+            "image": f"{self.size_px} x {self.size_px} px, uint8 RGB; normalisation is inside",
+            "patch": f"{self.patch_px} px",
+            "width": f"{self.dim}",
+        }
 
     def facts(self) -> dict[str, Any]:
         """As a dictionary for files and fingerprints; without `token_dim` if unset: older models keep theirs."""
@@ -49,7 +64,10 @@ class InputContract:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Images in, features out. Normalisation happens inside."""
+    """Images in, features out. Normalisation happens inside.
+
+    `mpp` is the images' micrometres per pixel, the contract's unless given; encoders without a spacing ignore it.
+    """
 
     @property
     def name(self) -> str: ...

@@ -14,7 +14,7 @@ from lamella.errors import LamellaError
 from lamella.models.colour_statistics import COLOUR_STATS, ColourStatistics
 from lamella.models.contract import Encoder, InputContract, check_images
 from lamella.models.fingerprint import module_fingerprint
-from lamella.models.vit import Normalise, ViT, ViTSettings, patchify, token_centres_um
+from lamella.models.vit import Normalise, TransformerSettings, ViT, patchify, token_centres_um
 
 __all__ = [
     "COLOUR_STATS",
@@ -49,7 +49,7 @@ class ViTEncoder(nn.Module):
         Args:
             images: (B, 3, H, W) uint8.
             mpp: Their micrometres per pixel; the contract's unless given. Positions are in micrometres, so images at
-                another spacing must say so.
+                another spacing must say so. Ignored where the contract states none: positions then count pixels.
 
         Returns:
             (B, N, D) float.
@@ -57,11 +57,16 @@ class ViTEncoder(nn.Module):
         Raises:
             ValueError: The images are not uint8, or not whole patches.
         """
+        return self.vit(*self.patches_and_places(images, mpp))
+
+    def patches_and_places(self, images: Tensor, mpp: float | None = None) -> tuple[Tensor, Tensor]:
+        """What the network is given: (B, N, P) normalised patches and (1, N, 2) places. As for `tokens`."""
         check_images(images)
         patch_px = self.contract.patch_px
         rows, columns = images.shape[-2] // patch_px, images.shape[-1] // patch_px
-        xy_um_N2 = token_centres_um(rows, columns, patch_px * (mpp or self.contract.mpp), images.device)
-        return self.vit(self.normalise(patchify(images, patch_px)), xy_um_N2[None])
+        pixel = 1.0 if self.contract.mpp is None else mpp or self.contract.mpp
+        places_N2 = token_centres_um(rows, columns, patch_px * pixel, images.device)
+        return self.normalise(patchify(images, patch_px)), places_N2[None]
 
     def pooled(self, images: Tensor, mpp: float | None = None) -> Tensor:
         """Mean patch token, (B, D): what the pretraining predicts, and what probes read. Arguments as for `tokens`."""
@@ -101,7 +106,7 @@ def random_twin(encoder: EncoderT, seed: int = 0) -> EncoderT:
     return encoder.random_twin(seed)  # type: ignore[return-value]
 
 
-def fresh_vit(settings: ViTSettings, seed: int) -> ViT:
+def fresh_vit(settings: TransformerSettings, seed: int) -> ViT:
     """A ViT initialised from this seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

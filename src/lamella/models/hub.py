@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from safetensors.torch import save_file
@@ -15,12 +16,16 @@ from lamella.formats.atomic import whole_file, write_json, write_text
 from lamella.models.encoders import COLOUR_STATS, ColourStatistics, Encoder, InputContract, ViTEncoder, fresh_vit
 from lamella.models.named import PLACE_MARK, load_named, named_spec
 from lamella.models.registry import CONFIG_FILE, WEIGHTS_FILE
-from lamella.models.vit import ViTSettings
+from lamella.models.vit import TransformerSettings, ViTSettings
+from lamella.models.volume_encoder import VolumeContract, VolumeEncoder
+from lamella.models.volume_vit import VolumeViTSettings
 from lamella.models.weights import download, listed, mismatches, read_weights
 
 __all__ = [
+    "CARD_FILE",
     "CONFIG_FILE",
     "WEIGHTS_FILE",
+    "card_with",
     "from_pretrained",
     "load_encoder",
     "model_card",
@@ -29,7 +34,21 @@ __all__ = [
 ]
 
 CARD_FILE = "README.md"
-FORMAT = "lamella-vit-1"
+
+
+class _Kind(NamedTuple):
+    """A kind of own encoder: what its config.json describes."""
+
+    settings: type[TransformerSettings]
+    contract: type[InputContract] | type[VolumeContract]
+    encoder: type[ViTEncoder] | type[VolumeEncoder]
+
+
+# The `format` of config.json -> what it holds. A format whose keys change gets a new number.
+_KINDS = {
+    "lamella-vit-2": _Kind(ViTSettings, InputContract, ViTEncoder),
+    "lamella-volume-1": _Kind(VolumeViTSettings, VolumeContract, VolumeEncoder),
+}
 _ASK_HUB = (
     "There is no such folder here either. Check the spelling, the network, and for a private or gated model "
     "`hf auth login`."
@@ -66,7 +85,7 @@ def portable_spec(spec: str) -> str:
 
 
 def save_pretrained(
-    encoder: ViTEncoder, folder: str | Path, card: str, *, pretraining_slides: Iterable[str] | None = None
+    encoder: ViTEncoder | VolumeEncoder, folder: str | Path, card: str, *, pretraining_slides: Iterable[str] | None = None
 ) -> None:
     """Write a model folder. The configuration comes last, so a folder that has one is whole.
 
@@ -86,7 +105,7 @@ def save_pretrained(
         save_file(weights, part, metadata={"format": "pt"})
     write_text(folder / CARD_FILE, card)
     config = {
-        "format": FORMAT,
+        "format": _format_of(encoder),
         "name": encoder.name,
         "vit": encoder.vit.settings.model_dump(),
         "contract": encoder.contract.facts(),
@@ -96,8 +115,12 @@ def save_pretrained(
     write_json(folder / CONFIG_FILE, config)
 
 
-def from_pretrained(path_or_hub_id: str | Path) -> ViTEncoder:
-    """Load an encoder from a model folder or the Hugging Face hub.
+def _format_of(encoder: ViTEncoder | VolumeEncoder) -> str:
+    return next(name for name, kind in _KINDS.items() if type(encoder) is kind.encoder)
+
+
+def from_pretrained(path_or_hub_id: str | Path) -> Any:
+    """Load a ViTEncoder or a VolumeEncoder, whichever was saved, from a model folder or the Hugging Face hub.
 
     Args:
         path_or_hub_id: A folder, or `owner/name`, which is downloaded once and kept in the hub's cache.
@@ -138,26 +161,39 @@ def model_card(facts: Mapping[str, Any]) -> str:
         KeyError: One of the five is missing: a card does not leave out what its reader must know.
     """
     own = {key: facts[key] for key in ("name", "licence", "data", "limits", "contract")}
-    contract: InputContract = own["contract"]
+    contract: InputContract | VolumeContract = own["contract"]
     limits = [own["limits"]] if isinstance(own["limits"], str) else own["limits"]
     rows = {
-        "spacing": f"{contract.mpp:g} micrometres per pixel",
-        "image": f"{contract.size_px} x {contract.size_px} px, uint8 RGB; normalisation is inside",
-        "patch": f"{contract.patch_px} px",
-        "width": f"{contract.dim}",
+        **contract.described(),
         **{key: value for key, value in facts.items() if key not in {*own, "metrics"}},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     metrics = facts.get("metrics") or "Not measured. `lamella evaluate` measures them."
     return (
-        f"---\nlibrary_name: lamella\nlicense: {own['licence']}\ntags: [pathology, jepa]\n---\n"
+        f"---\nlibrary_name: lamella\nlicense: {own['licence']}\ntags: [medical-imaging, jepa]\n---\n"
         f"# {own['name']}\n\n| | |\n|---|---|\n{table}\n\n"
         f"## Data\n\n{own['data']}\n\n## Metrics\n\n{metrics}\n\n## Limits\n\n"
         + "\n".join(f"- {limit}" for limit in limits)
         + "\n\n## Use\n\n```python\nimport lamella\n\n"
-        'encoder = lamella.from_pretrained("this folder")\n'
-        "features = encoder.pooled(images)  # uint8 (B, 3, H, W) -> float (B, D)\n```\n"
+        f'encoder = lamella.from_pretrained("this folder")\n{contract.usage}\n```\n'
     )
+
+
+def card_with(card: str, *, metrics: str, name: str | None = None, licence: str | None = None) -> str:
+    """A card of `model_card` with measured results, and another name or licence if given.
+
+    Raises:
+        CheckpointError: It is no such card.
+    """
+    head, found, rest = card.partition("\n## Metrics\n\n")
+    _, ended, tail = rest.partition("\n## Limits\n")
+    if not (found and ended):
+        raise CheckpointError(CARD_FILE, "it has no sections Metrics and Limits", "Export the model again.")
+    if name is not None:
+        head = re.sub(r"(?m)^# .*$", lambda _: f"# {name}", head, count=1)
+    if licence is not None:
+        head = re.sub(r"(?m)^license: .*$", lambda _: f"license: {licence}", head, count=1)
+    return f"{head}{found}{metrics}\n{ended}{tail}"
 
 
 def _folder(path_or_hub_id: str | Path) -> Path:
@@ -184,22 +220,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(path, f"it cannot be read ({first_line(error)})", "Export the model again.") from error
     keys = {"format", "name", "vit", "contract", "fingerprint"}
-    if not isinstance(config, dict) or not keys <= config.keys() or config["format"] != FORMAT:
+    if not isinstance(config, dict) or not keys <= config.keys() or config["format"] not in _KINDS:
         found = config.get("format", "no format") if isinstance(config, dict) else "no keys"
+        known = " or ".join(_KINDS)
         raise CheckpointError(
-            path, f"it is not a configuration of this version ({found}; expected {FORMAT})", "Export the model again."
+            path, f"it is not a configuration of this version ({found}; expected {known})", "Export the model again."
         )
     return config
 
 
-def _build(folder: Path, config: Mapping[str, Any]) -> ViTEncoder:
+def _build(folder: Path, config: Mapping[str, Any]) -> Any:
     """The encoder that the configuration describes, before its weights are read."""
-    contract = config["contract"]
+    kind = _KINDS[config["format"]]
     try:
-        contract = InputContract(**{**contract, "mean": tuple(contract["mean"]), "std": tuple(contract["std"])})
-        settings = ViTSettings.model_validate(config["vit"])
-        return ViTEncoder(fresh_vit(settings, seed=0), contract, config["name"])
-    except (ValidationError, ValueError, TypeError, KeyError) as error:
+        # JSON has lists only.
+        facts = {key: tuple(value) if isinstance(value, list) else value for key, value in config["contract"].items()}
+        settings = kind.settings.model_validate(config["vit"])
+        return kind.encoder(fresh_vit(settings, seed=0), kind.contract(**facts), config["name"])  # type: ignore[arg-type]
+    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             folder / CONFIG_FILE,
             f"it does not describe a network ({' '.join(str(error).split())})",

@@ -12,15 +12,18 @@ lie.) The weights are those of one plain transformer: this is joint attention un
 block so that masked pairs cost nothing.
 
 Shapes: B samples, N context tokens, K targets, Q queries of a target, D encoder width, W predictor width, H heads,
-E = W / H.
+E = W / H, C coordinates of a place.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lamella.config import Settings
 from lamella.models.vit import INIT_STD, Block, Count, Positive, Waves, check_width, initialise, key_mask
@@ -54,18 +57,37 @@ class Predictor(nn.Module):
     Args:
         settings: Its size.
         dim: Width D of the encoder.
-        position_min_um: Shortest wavelength of the positions, the encoder's.
-        position_max_um: Longest wavelength.
+        wave_min: Shortest wavelength of the positions, the encoder's.
+        wave_max: Longest wavelength.
+        coordinates: Of a place, C.
+        scaled: Whether queries are told the size of their token, because it varies.
+        mask_tokens: Learnt tokens to choose from, one for each kind of mask (V-JEPA).
+        checkpointing: Keep no activations inside blocks while training, as in `ViT`.
     """
 
-    def __init__(self, settings: PredictorSettings, dim: int, position_min_um: float, position_max_um: float) -> None:
+    def __init__(
+        self,
+        settings: PredictorSettings,
+        dim: int,
+        wave_min: float,
+        wave_max: float,
+        *,
+        coordinates: int = 2,
+        scaled: bool = True,
+        mask_tokens: int = 1,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         width = settings.width
+        check_width(width, settings.heads, "predictor.width", coordinates)
         self.narrow = nn.Linear(dim, width)
-        self.position = Waves(width, 2, position_min_um, position_max_um)
-        self.scale_waves = Waves(width, 1, *SCALE_OCTAVES)
-        self.scale = nn.Linear(width, width)
-        self.mask_token = nn.Parameter(torch.empty(width))
+        self.position = Waves(width, coordinates, wave_min, wave_max)
+        if scaled:
+            self.scale_waves = Waves(width, 1, *SCALE_OCTAVES)
+            self.scale = nn.Linear(width, width)
+        self.scaled = scaled
+        self.mask_token = nn.Parameter(torch.empty(mask_tokens, width))
         self.blocks = nn.ModuleList(Block(width, settings.heads, settings.mlp_ratio) for _ in range(settings.depth))
         self.norm = nn.LayerNorm(width)
         self.widen = nn.Linear(width, dim)
@@ -75,46 +97,73 @@ class Predictor(nn.Module):
     def forward(
         self,
         context_BND: Tensor,
-        context_xy_um_BN2: Tensor,
-        query_xy_um_BKQ2: Tensor,
-        query_um_B: Tensor,
+        context_places_BNC: Tensor,
+        query_places_BKQC: Tensor,
+        query_um_B: Tensor | None = None,
         context_pad_BN: Tensor | None = None,
         query_pad_BKQ: Tensor | None = None,
+        *,
+        mask_token: int = 0,
     ) -> Tensor:
         """Predict.
 
         Args:
             context_BND: Tokens of the context encoder.
-            context_xy_um_BN2: Their places in micrometres.
-            query_xy_um_BKQ2: Places asked for, from the same origin.
-            query_um_B: Side of the queried tokens in micrometres.
+            context_places_BNC: Their places.
+            query_places_BKQC: Places asked for, from the same origin.
+            query_um_B: Side of the queried tokens in micrometres, for a predictor that is told it.
             context_pad_BN: bool, True marks padding.
             query_pad_BKQ: bool, True marks padding; what is returned in its place means nothing.
+            mask_token: Which of the learnt tokens the queries start from.
 
         Returns:
             (B, K, Q, D) predicted tokens.
         """
-        samples_and_targets = query_xy_um_BKQ2.shape[:2]
-        context = self.narrow(context_BND) + self.position(context_xy_um_BN2)
-        queries = self._queries(query_xy_um_BKQ2, query_um_B).flatten(0, 1)  # (B * K, Q, W)
+        samples_and_targets = query_places_BKQC.shape[:2]
+        context = self.narrow(context_BND) + self.position(context_places_BNC)
+        queries = self._queries(query_places_BKQC, query_um_B, mask_token).flatten(0, 1)  # (B * K, Q, W)
         seen_by_context = key_mask(context_pad_BN)
-        seen_by_queries = _seen_by_queries(seen_by_context, query_pad_BKQ, context_BND.shape[1], query_xy_um_BKQ2)
+        seen_by_queries = _seen_by_queries(seen_by_context, query_pad_BKQ, context_BND.shape[1], query_places_BKQC)
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
-            context_q, context_k, context_v = block.queries_keys_values(context)
-            query_q, query_k, query_v = block.queries_keys_values(queries)
-            keys, values = _beside(context_k, query_k), _beside(context_v, query_v)
-            found = F.scaled_dot_product_attention(query_q, keys, values, attn_mask=seen_by_queries)
-            queries = block.finish(queries, found)
-            if number < last:  # nobody reads the context after the last block
-                found = F.scaled_dot_product_attention(context_q, context_k, context_v, attn_mask=seen_by_context)
-                context = block.finish(context, found)
+            step = partial(_through, block, last=number == last)
+            parts = (context, queries, seen_by_context, seen_by_queries)
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                context, queries = checkpoint(step, *parts, use_reentrant=False)
+            else:
+                context, queries = step(*parts)
         return self.widen(self.norm(queries)).unflatten(0, samples_and_targets)
 
-    def _queries(self, xy_um_BKQ2: Tensor, token_um_B: Tensor) -> Tensor:
-        """What a query knows: that it is one, where it is, and how large its token is."""
+    def _queries(self, places_BKQC: Tensor, token_um_B: Tensor | None, mask_token: int) -> Tensor:
+        """What a query knows: that it is one, where it is, and how large its token is where that varies."""
+        queries = self.mask_token[mask_token] + self.position(places_BKQC)
+        if not self.scaled:
+            return queries
+        if token_um_B is None:
+            raise ValueError("this predictor must be told the size of the tokens that are asked for")
         scale_BW = self.scale(self.scale_waves(torch.log2(token_um_B.float())[:, None]))
-        return self.mask_token + self.position(xy_um_BKQ2) + scale_BW[:, None, None, :]
+        return queries + scale_BW[:, None, None, :]
+
+
+def _through(
+    block: Block,
+    context_BNW: Tensor,
+    queries_BQW: Tensor,
+    seen_by_context: Tensor | None,
+    seen_by_queries: Tensor | None,
+    *,
+    last: bool,
+) -> tuple[Tensor, Tensor]:
+    """Context (B, N, W) and queries (B * K, Q, W) after one block."""
+    context_q, context_k, context_v = block.queries_keys_values(context_BNW)
+    query_q, query_k, query_v = block.queries_keys_values(queries_BQW)
+    keys, values = _beside(context_k, query_k), _beside(context_v, query_v)
+    found = F.scaled_dot_product_attention(query_q, keys, values, attn_mask=seen_by_queries)
+    queries_BQW = block.finish(queries_BQW, found)
+    if not last:  # nobody reads the context after the last block
+        found = F.scaled_dot_product_attention(context_q, context_k, context_v, attn_mask=seen_by_context)
+        context_BNW = block.finish(context_BNW, found)
+    return context_BNW, queries_BQW
 
 
 def _beside(context_BHNE: Tensor, queries: Tensor) -> Tensor:
@@ -125,14 +174,14 @@ def _beside(context_BHNE: Tensor, queries: Tensor) -> Tensor:
 
 
 def _seen_by_queries(
-    context_B11N: Tensor | None, query_pad_BKQ: Tensor | None, context_tokens: int, query_xy_um_BKQ2: Tensor
+    context_B11N: Tensor | None, query_pad_BKQ: Tensor | None, context_tokens: int, query_places_BKQC: Tensor
 ) -> Tensor | None:
     """(B * K, 1, 1, N + Q) True where a key may be seen, None where nothing is padded."""
-    B, K, Q, _ = query_xy_um_BKQ2.shape
+    B, K, Q, _ = query_places_BKQC.shape
     queries_padded = query_pad_BKQ is not None and bool(query_pad_BKQ.any())
     if context_B11N is None and not queries_padded:
         return None
-    device = query_xy_um_BKQ2.device
+    device = query_places_BKQC.device
     if context_B11N is None:
         context_B11N = torch.ones(B, 1, 1, context_tokens, dtype=torch.bool, device=device)
     own = ~query_pad_BKQ if queries_padded else torch.ones(B, K, Q, dtype=torch.bool, device=device)

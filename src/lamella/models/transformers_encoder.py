@@ -80,11 +80,16 @@ class TransformersTrunk(Trunk):
         self.network, self._class_name = network, class_name
 
     def forward(self, x_BCYX: Tensor) -> Tokens:
-        output = self.network(pixel_values=x_BCYX, **_FAMILIES[self._class_name].call)
+        output = self.network(pixel_values=x_BCYX, **self.call)
         tokens = output.last_hidden_state
         if tokens.ndim == 4:  # a convolutional network's map: its positions are the tokens
             tokens = tokens.flatten(2).transpose(1, 2)
         return Tokens(tokens, getattr(output, "image_embeds", None))
+
+    @property
+    def call(self) -> Mapping[str, Any]:
+        """Arguments of the network's forward pass beside the images."""
+        return _FAMILIES[self._class_name].call
 
     def fresh(self) -> TransformersTrunk:
         load = _FAMILIES[self._class_name].load

@@ -1,21 +1,24 @@
-"""A vision transformer over the patches it is given, at positions in micrometres.
+"""A vision transformer over the patches it is given, each at its place.
 
 It takes patch vectors and where each lies, not an image: tokens that are dropped are never embedded or encoded, and
-views of any spacing share one coordinate system.
+views of any spacing share one coordinate system. Places have any number of coordinates, in whatever unit the caller
+keeps to: micrometres on slides, millimetres in volumes, pixels of images without a spacing.
 
-Shapes: B samples, N tokens, D width, P = 3 * patch_px**2 values of a patch, H heads, E = D / H.
+Shapes: B samples, N tokens, D width, P values of a patch (3 * patch_px**2 of an image), C coordinates of a place,
+H heads, E = D / H.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lamella.config import Settings
 
@@ -26,11 +29,9 @@ Positive = Annotated[float, Field(gt=0)]
 INIT_STD = 0.02
 
 
-class ViTSettings(Settings):
-    """Size of a vision transformer. The defaults are ViT-small."""
+class TransformerSettings(Settings):
+    """Size of a transformer over patches; what a patch is, its subclasses say. The defaults are ViT-small."""
 
-    patch_px: Annotated[int, Field(ge=2)] = 16
-    """Side of a patch in pixels; the same as the sampling's."""
     dim: Count = 384
     """Width of a token."""
     depth: Count = 12
@@ -39,19 +40,43 @@ class ViTSettings(Settings):
     """Attention heads; they divide the width."""
     mlp_ratio: Positive = 4.0
     """Hidden width of a block's MLP over the token width."""
-    position_min_um: Positive = 32.0
-    """Shortest wavelength of the positions: two 16 um tokens, the finest that coarse tokens sample without aliasing."""
-    position_max_um: Positive = 2048.0
+    wave_min: Positive = 32.0
+    """Shortest wavelength of the positions, in their unit: two 16 um tokens, the finest that coarse tokens sample
+    without aliasing."""
+    wave_max: Positive = 2048.0
     """Longest wavelength of the positions: four 512 um views, so that no two places of a view look alike."""
 
+    @property
+    def patch_values(self) -> int:
+        """Values of a patch, P."""
+        raise NotImplementedError
+
+    @property
+    def coordinates(self) -> int:
+        """Coordinates of a place, C."""
+        raise NotImplementedError
+
     @model_validator(mode="after")
-    def _sizes_agree(self) -> ViTSettings:
-        check_width(self.dim, self.heads, "dim")
-        if self.position_max_um <= self.position_min_um:
-            raise ValueError(
-                f"position_max_um ({self.position_max_um:g}) must exceed position_min_um ({self.position_min_um:g})"
-            )
+    def _sizes_agree(self) -> Self:
+        check_width(self.dim, self.heads, "dim", self.coordinates)
+        if self.wave_max <= self.wave_min:
+            raise ValueError(f"wave_max ({self.wave_max:g}) must exceed wave_min ({self.wave_min:g})")
         return self
+
+
+class ViTSettings(TransformerSettings):
+    """Size of a transformer over RGB images. The defaults are ViT-small."""
+
+    patch_px: Annotated[int, Field(ge=2)] = 16
+    """Side of a patch in pixels; the same as the sampling's."""
+
+    @property
+    def patch_values(self) -> int:
+        return 3 * self.patch_px**2
+
+    @property
+    def coordinates(self) -> int:
+        return 2
 
     @classmethod
     def sized(cls, size: Literal["tiny", "small", "base"]) -> ViTSettings:
@@ -66,10 +91,11 @@ SIZES = {
 }
 
 
-def check_width(width: int, heads: int, name: str) -> None:
-    """Refuse a width that its heads, or the four parts of a position (sine and cosine of x and y), do not divide."""
-    if width % heads or width % 4:
-        raise ValueError(f"{name} ({width}) must be a multiple of 4 and of the {heads} heads")
+def check_width(width: int, heads: int, name: str, coordinates: int = 2) -> None:
+    """Refuse a width that its heads, or the parts of a position (sine and cosine of each coordinate), do not divide."""
+    parts = 2 * coordinates
+    if width % heads or width % parts:
+        raise ValueError(f"{name} ({width}) must be a multiple of {parts} and of the {heads} heads")
 
 
 # ---- images to patches ----------------------------------------------------------------------------------------------
@@ -217,32 +243,73 @@ def key_mask(pad_BN: Tensor | None) -> Tensor | None:
 
 
 class ViT(nn.Module):
-    """Encodes exactly the tokens it is given."""
+    """Encodes exactly the tokens it is given.
 
-    def __init__(self, settings: ViTSettings) -> None:
+    Args:
+        settings: Its size.
+        checkpointing: Keep no activations inside blocks while training, and compute them again in the backward pass:
+            memory of one block instead of all, for a third more time.
+    """
+
+    def __init__(self, settings: TransformerSettings, *, checkpointing: bool = False) -> None:
         super().__init__()
-        self.settings = settings
-        self.embed = nn.Linear(3 * settings.patch_px**2, settings.dim)
-        self.position = Waves(settings.dim, 2, settings.position_min_um, settings.position_max_um)
+        self.settings, self.checkpointing = settings, checkpointing
+        self.embed = nn.Linear(settings.patch_values, settings.dim)
+        self.position = Waves(settings.dim, settings.coordinates, settings.wave_min, settings.wave_max)
         self.blocks = nn.ModuleList(
             Block(settings.dim, settings.heads, settings.mlp_ratio) for _ in range(settings.depth)
         )
         self.norm = nn.LayerNorm(settings.dim)
         initialise(self, list(self.blocks))
 
-    def forward(self, patches_BNP: Tensor, xy_um_BN2: Tensor, pad_BN: Tensor | None = None) -> Tensor:
+    def forward(self, patches_BNP: Tensor, places_BNC: Tensor, pad_BN: Tensor | None = None) -> Tensor:
         """Encode tokens.
 
         Args:
             patches_BNP: Normalised patch vectors (see `patchify`, `Normalise`).
-            xy_um_BN2: Centre of each patch in micrometres, from any origin; a batch dimension of 1 is shared.
+            places_BNC: Centre of each patch, from any origin; a batch dimension of 1 is shared.
             pad_BN: bool, True marks padding. No other token sees it; what is returned in its place means nothing.
 
         Returns:
             (B, N, D) tokens after the last norm.
         """
-        x_BND = self.embed(patches_BNP) + self.position(xy_um_BN2)
+        x_BND = self._embedded(patches_BNP, places_BNC)
         seen_B11N = key_mask(pad_BN)
         for block in self.blocks:
-            x_BND = block(x_BND, seen_B11N)
+            x_BND = self._through(block, x_BND, seen_B11N)
         return self.norm(x_BND)
+
+    def layers(self, patches_BNP: Tensor, places_BNC: Tensor, last: int) -> list[Tensor]:
+        """Tokens after each of the last blocks, all through the last norm, deepest last; each (B, N, D).
+
+        Raises:
+            ValueError: The network has fewer blocks.
+        """
+        if not 1 <= last <= len(self.blocks):
+            raise ValueError(f"the last {last} of {len(self.blocks)} blocks were asked for")
+        x_BND, kept = self._embedded(patches_BNP, places_BNC), []
+        for number, block in enumerate(self.blocks):
+            x_BND = self._through(block, x_BND, None)
+            if number >= len(self.blocks) - last:
+                kept.append(self.norm(x_BND))
+        return kept
+
+    @torch.no_grad()
+    def attentions(self, patches_BNP: Tensor, places_BNC: Tensor) -> Iterator[Tensor]:
+        """Yield each block's attention, first block first: (B, H, N, N) float32, rows are queries and sum to 1.
+
+        The very numbers that `forward` uses; it never holds the matrix, so here they are computed beside it.
+        """
+        x_BND = self._embedded(patches_BNP, places_BNC)
+        for block in self.blocks:
+            queries, keys, _ = block.queries_keys_values(x_BND)
+            yield (queries.float() @ keys.float().transpose(-1, -2) / queries.shape[-1] ** 0.5).softmax(-1)
+            x_BND = block(x_BND)
+
+    def _embedded(self, patches_BNP: Tensor, places_BNC: Tensor) -> Tensor:
+        return self.embed(patches_BNP) + self.position(places_BNC)
+
+    def _through(self, block: nn.Module, x_BND: Tensor, seen_B11N: Tensor | None) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, x_BND, seen_B11N, use_reentrant=False)
+        return block(x_BND, seen_B11N)

@@ -26,11 +26,12 @@ from lamella.formats.atomic import write_text
 from lamella.slides.phantom import LABEL_STEP_PX0, write_phantoms
 from lamella.verbs import anchors as anchors_verb
 from lamella.verbs import embed as embed_verb
-from lamella.verbs import evaluate as evaluate_verb
+from lamella.verbs import evaluate_slides
 from lamella.verbs import index as index_verb
 from lamella.verbs import pretrain as pretrain_verb
 from lamella.verbs import preview as preview_verb
 from lamella.verbs.demo_page import Road, show
+from lamella.verbs.pretrain_slides import CrossConfig
 
 PROFILE = "demo"
 DEFAULT_OUT = Path("demo_out")
@@ -41,7 +42,7 @@ _VERBS: dict[str, Callable[[Request], int]] = {
     "preview": preview_verb.run,
     "pretrain": pretrain_verb.run,
     "embed": embed_verb.run,
-    "evaluate": evaluate_verb.run,
+    "evaluate": evaluate_slides.run,
 }
 
 
@@ -65,9 +66,9 @@ class Config(Settings):
     index: index_verb.Config = index_verb.Config()
     anchors: anchors_verb.Config = anchors_verb.Config()
     preview: preview_verb.Config = preview_verb.Config()
-    pretrain: pretrain_verb.Config = pretrain_verb.Config()
+    pretrain: CrossConfig = CrossConfig()
     embed: embed_verb.Config = embed_verb.Config()
-    evaluate: evaluate_verb.Config = evaluate_verb.Config()
+    evaluate: evaluate_slides.Config = evaluate_slides.Config()
 
 
 @dataclass(frozen=True)

@@ -1,142 +1,140 @@
-"""`lamella pretrain ANCHORS -o runs/first`: train an encoder without labels."""
+"""`lamella pretrain DATA -o runs/first method.name=...`: train an encoder without labels.
+
+Slides, images, volumes and video go through the same loop; what differs is made by the `pretrain_*` files beside this
+one, each a `Course`.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from lamella.config import Request, Resolved, Settings
-from lamella.data.cross import CrossDataSettings, CrossSamples
+from lamella.config import Request, Resolved
 from lamella.data.loader import batches
-from lamella.data.strata import training_slides
-from lamella.engine.budget import Budget, BudgetSettings
-from lamella.engine.checkpoint import CheckpointSettings, steps_done
-from lamella.engine.log import LogSettings, StepRow, read_monitors, read_steps
-from lamella.engine.loop import Batch, Outcome, TrainSettings, train
-from lamella.engine.optim import OptimSettings
+from lamella.engine.checkpoint import steps_done
+from lamella.engine.log import StepRow, read_monitors, read_steps
+from lamella.engine.loop import Batch, Method, Outcome, TrainSettings, train
 from lamella.engine.rundir import claim, settings_hash
-from lamella.engine.world import DeviceName, PrecisionName, World, start_world
+from lamella.engine.world import World, start_world
 from lamella.errors import ConfigError, LamellaError
-from lamella.methods.cross_jepa import CrossJepa, CrossJepaSettings
-from lamella.models.hub import model_card, save_pretrained
-from lamella.slides.anchors.catalogue import Catalogue
-from lamella.verbs.monitors import alarms, held_views, measure
+from lamella.models.hub import CONFIG_FILE, model_card
+from lamella.verbs.monitors import alarms, measure
+from lamella.verbs.pretrain_course import Course, RunSettings
+from lamella.verbs.pretrain_images import JepaConfig, LeJepaConfig, MaskedConfig, images_course
+from lamella.verbs.pretrain_slides import CrossConfig, is_catalogue, slides_course
+from lamella.verbs.pretrain_volumes import VideoConfig, VolumeConfig, video_course, volumes_course
 from lamella.verbs.progress import progress
 
 # They change speed, memory or what is written beside the model, not the model; a rerun may change them.
-_IGNORED = ("data.workers", "data.max_open_slides", "device", "log", "checkpoint")
+_IGNORED = ("data.workers", "data.max_open_slides", "data.cache_mb", "device", "log", "checkpoint")
 _ENDS_STEPS = 20  # the loss of one step is noisy: start and end are means of so many
+_SLIDES = "cross_jepa"
 
-
-class Config(Settings):
-    """Settings of `lamella pretrain`."""
-
-    method: CrossJepaSettings = CrossJepaSettings()
-    data: CrossDataSettings = CrossDataSettings()
-    optim: OptimSettings = OptimSettings()
-    budget: BudgetSettings = BudgetSettings()
-    log: LogSettings = LogSettings()
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    seed: int = 0
-    """Seed of the weights, the order of the anchors, the targets and the augmentation."""
-    device: DeviceName = "auto"
-    """Where to train; under torchrun one process per GPU."""
-    precision: PrecisionName = "auto"
-    """Arithmetic of the forward pass: bf16 where the GPU has it, else fp32."""
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What is trained on what, where."""
-
-    config: Config
-    catalogue: Catalogue
-    samples: CrossSamples
-    method: CrossJepa
-    budget: Budget
-    world: World
-
-    def describe(self) -> Iterator[str]:
-        config, world = self.config, self.world
-        slides = training_slides(self.catalogue.index, config.data.exclude_split)
-        trained = sum(parameter.numel() for parameter in self.method.parameters() if parameter.requires_grad)
-        encoder = sum(parameter.numel() for parameter in self.method.teacher.parameters())
-        yield f"device      {world}"
-        yield f"slides      {len(slides)} of {len(self.catalogue.index)}{_excluded(config)}"
-        yield f"anchors     {len(self.samples):,} of {len(self.catalogue):,}"
-        yield (
-            f"steps       {self.budget.steps:,} of {self.budget.images_per_step} images: "
-            f"{self.budget.images(self.budget.steps):,} images, epochs of {self.budget.images_per_epoch:,}"
-        )
-        yield f"parameters  {encoder:,} in the encoder, {trained:,} trained"
+# method.name -> its settings; `lamella config pretrain` prints them all.
+CONFIGS: dict[str, type[RunSettings]] = {
+    _SLIDES: CrossConfig,
+    "lejepa": LeJepaConfig,
+    "ijepa": MaskedConfig,
+    "jepa": JepaConfig,
+    "volume": VolumeConfig,
+    "video": VideoConfig,
+}
+_COURSES: dict[str, Callable[[Request, Any], Course]] = {
+    _SLIDES: slides_course,
+    "lejepa": images_course,
+    "ijepa": images_course,
+    "jepa": images_course,
+    "volume": volumes_course,
+    "video": video_course,
+}
 
 
 def run(request: Request) -> int:
     """Train until the budget is spent, then export the encoder; a rerun goes on from the newest checkpoint."""
-    resolved = request.resolve(Config)
+    name = _method_name(request)
+    resolved = request.resolve(CONFIGS[name])
     config = resolved.config
-    catalogue = Catalogue.load(_catalogue_folder(request))
     with start_world(config.device, config.precision) as world:
-        work = _work(config, catalogue, world)
+        torch.manual_seed(config.seed)
+        course = _COURSES[name](request, config)
+        course.check_share(world.rank, world.size)
         if request.dry_run:
-            return _dry_run(resolved, work)
-        out, inputs = request.folder(), {"anchors": catalogue.hash}
-        tree = resolved.tree()
+            return _dry_run(resolved, course, world)
+        out, tree = request.folder(), resolved.tree()
         claimed = world.on_main(
-            lambda: claim(out, tree, resolved.origins, verb="pretrain", ignore=_IGNORED, inputs=inputs)
+            lambda: claim(out, tree, resolved.origins, verb="pretrain", ignore=_IGNORED, inputs=course.inputs)
         )  # None on the other ranks; on this one its lock lasts until the training ends
         folder = out if claimed is None else claimed.folder
-        return _train(work, folder, settings_hash(tree, ignore=_IGNORED, inputs=inputs))
+        return _train(course, world, folder, settings_hash(tree, ignore=_IGNORED, inputs=course.inputs))
 
 
-def _work(config: Config, catalogue: Catalogue, world: World) -> _Work:
-    samples = CrossSamples(catalogue, config.data, config.seed)
-    share = len(samples.positions(0, world.rank, world.size))
-    if share % config.optim.micro_batches:
-        raise ConfigError(
-            [
-                f"optim.micro_batches: {config.optim.micro_batches} equal parts cannot be made of the {share} images "
-                "that each process has of a batch; choose a divisor, or another data.batch_size"
-            ],
-            "pretrain",
-        )
-    torch.manual_seed(config.seed)
-    method = CrossJepa(config.method, catalogue.sampling)
-    budget = config.budget.resolve(samples.samples_per_epoch, config.data.batch_size)
-    return _Work(config, catalogue, samples, method, budget, world)
+def _method_name(request: Request) -> str:
+    """The method asked for; on an anchors folder, the one for slides unless another is named.
+
+    Raises:
+        LamellaError: A path does not exist.
+        ConfigError: No method is named, or there is no such method.
+    """
+    name = request.chosen("method.name")
+    for path in request.paths:
+        if not path.exists():
+            raise LamellaError(path, "there is no such file or folder", "Check the spelling.")
+    if name is None and (is_catalogue(request.paths) or not request.paths):
+        return _SLIDES
+    if name in CONFIGS:
+        return str(name)
+    others = ", ".join(method for method in CONFIGS if method != _SLIDES)
+    given = "" if name is None else f" {name!r} is none of them;"
+    raise ConfigError(
+        [f"method.name:{given} an anchors folder is learned from by {_SLIDES}, everything else by one of {others}"],
+        "pretrain",
+    )
 
 
-def _train(work: _Work, out: Path, digest: str) -> int:
+def _describe(course: Course, world: World) -> Iterator[str]:
+    budget, method = course.budget, cast(torch.nn.Module, course.method)
+    trained = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
+    encoder = sum(parameter.numel() for parameter in course.method.encoder().parameters())
+    yield f"device      {world}"
+    for label, text in course.sources:
+        yield f"{label:<11} {text}"
+    yield (
+        f"steps       {budget.steps:,} of {budget.images_per_step} images: "
+        f"{budget.images(budget.steps):,} images, epochs of {budget.images_per_epoch:,}"
+    )
+    yield f"parameters  {encoder:,} in the encoder, {trained:,} trained"
+
+
+def _train(course: Course, world: World, out: Path, digest: str) -> int:
     """Train in a claimed folder; `digest` is the hash of its settings."""
-    world, done = work.world, steps_done(out / "checkpoints")
+    done = steps_done(out / "checkpoints")
     if world.is_main:
-        print("\n".join(work.describe()))
-        if 0 < done < work.budget.steps:
+        print("\n".join(_describe(course, world)))
+        if 0 < done < course.budget.steps:
             print(f"resumes     after step {done:,}")
-    outcome = _loop(work, out, digest, done)
+    outcome = _loop(course, world, out, digest, done)
     if outcome.stopped_by is not None:
         if world.is_main:
             print(f"{outcome.stopped_by}: saved after step {outcome.step:,} in {outcome.checkpoint}.")
             print("The same command goes on from there.")
         return 0
-    world.on_main(lambda: _finish(work, out, outcome))
+    world.on_main(lambda: _finish(course, out, outcome))
     return 0
 
 
-def _loop(work: _Work, out: Path, digest: str, done: int) -> Outcome:
-    config, world, budget = work.config, work.world, work.budget
+def _loop(course: Course, world: World, out: Path, digest: str, done: int) -> Outcome:
+    config, budget = course.config, course.budget
     held: list[Batch] = []
 
     def monitor(images_seen: int) -> Mapping[str, Any]:
         if not held:  # read when first needed: a finished run needs none
-            held.extend(held_views(work.samples, config.log.monitor_images))
-        values = measure(work.method, held, world)
+            held.extend(course.held(config.log.monitor_images))
+        values = measure(course.method, held, world)
         first = next(iter(read_monitors(out)), values)
         warnings = alarms(values, first, images_seen / budget.images(budget.steps))
         for warning in warnings:
@@ -144,18 +142,18 @@ def _loop(work: _Work, out: Path, digest: str, done: int) -> Outcome:
         return {**values, "warnings": warnings}
 
     def of_this_rank(first: int, steps: int) -> Iterator[Batch]:
-        read = partial(work.samples.batch, rank=world.rank, world_size=world.size)
-        return batches(read, first, steps, config.data.workers, pin_memory=world.device.type == "cuda")
+        read = partial(course.samples.batch, rank=world.rank, world_size=world.size)
+        return batches(read, first, steps, course.workers, pin_memory=world.device.type == "cuda")
 
     settings = TrainSettings(budget, config.optim, config.log, config.checkpoint, config.seed, digest)
-    arguments = (work.method, of_this_rank, settings, out, world)
+    arguments = (cast(Method, course.method), of_this_rank, settings, out, world)
     if not world.is_main:
         return train(*arguments)
     with progress(budget.steps, "pretrain", done=done) as bar:
         return train(*arguments, monitor=monitor, on_step=lambda _, loss: bar.advance(note=f"loss {loss:.4f}"))
 
 
-def _finish(work: _Work, out: Path, outcome: Outcome) -> None:
+def _finish(course: Course, out: Path, outcome: Outcome) -> None:
     """Export the encoder unless an earlier call did, and say what there is."""
     model = out / "model"
     trained_now = outcome.step > outcome.resumed_from
@@ -164,55 +162,43 @@ def _finish(work: _Work, out: Path, outcome: Outcome) -> None:
         raise LamellaError(
             out, "steps.csv or monitors.jsonl is gone, and the model card needs them", "Train anew, in a new folder."
         )
-    if trained_now or not (model / "config.json").exists():
-        save_pretrained(
-            work.method.encoder(),
-            model,
-            model_card(_facts(work, out, rows, monitors)),
-            pretraining_slides=training_slides(work.catalogue.index, work.config.data.exclude_split),
-        )
+    if trained_now or not (model / CONFIG_FILE).exists():
+        course.save(model, model_card(_facts(course, out, rows, monitors)))
     last, ends = monitors[-1], _ends(rows)
     print(f"{'trained' if trained_now else 'was trained already:'} {outcome.images_seen:,} images")
     start, end = _loss(rows[:ends]), _loss(rows[-ends:])
     print(f"  loss        {start:.4f} at the start, {end:.4f} at the end (means of {ends} steps)")
-    print(f"  held views  {_judged(last)}")
+    if judged := _judged(last):
+        print(f"  held views  {judged}")
     print(f"  rank        {_rank(monitors[0])} at the start, {_rank(last)} at the end")
     for warning in last["warnings"]:
         print(f"  WARNING     {warning}")
     print(f"wrote {model} (the encoder), steps.csv, log.jsonl, monitors.jsonl, checkpoints/ in {out}")
-    print(f"next: lamella embed {model} {work.catalogue.index.folder} -o features")
+    print(f"next: {course.next_command.format(model=model)}")
 
 
-def _facts(work: _Work, out: Path, rows: list[StepRow], monitors: list[dict[str, Any]]) -> dict[str, Any]:
-    config, sampling, last = work.config, work.catalogue.sampling, monitors[-1]
-    slides = training_slides(work.catalogue.index, config.data.exclude_split)
+def _facts(course: Course, out: Path, rows: list[StepRow], monitors: list[dict[str, Any]]) -> dict[str, Any]:
+    last = monitors[-1]
     warnings = sorted({warning.partition(":")[0] for entry in monitors for warning in entry["warnings"]})
     collapse = (
         [f"During training these monitors gave warnings (monitors.jsonl): {', '.join(warnings)}."] if warnings else []
     )
+    held = {"held views": _judged(last)} if _judged(last) else {}
     return {
         "name": out.resolve().name,
         "licence": "unknown",  # that of the weights is for whoever trained them to state
-        "contract": work.method.encoder().contract,
-        "data": (
-            f"{len(work.samples):,} anchors on {len(slides)} slides{_excluded(config)}; no labels. Contexts of "
-            f"{sampling.context_fov_um:g} um at {sampling.context_output_mpp:g} um per pixel, "
-            f"{sampling.targets_per_context} targets of {sampling.target_fov_um:g} um at "
-            f"{sampling.target_output_mpp:g} (profile {sampling.profile_id}, catalogue {work.catalogue.hash})."
-        ),
-        "method": (
-            f"{config.method.name}, target {config.method.target}, teacher {config.method.teacher}, "
-            f"regulariser {config.method.regulariser.name}"
-        ),
+        "contract": course.method.encoder().contract,
+        "data": course.card["data"],
+        "method": course.card["method"],
         "images seen": f"{rows[-1].images_seen:,}",
         "loss": f"{_loss(rows[-_ends(rows) :]):.4f}, mean of the last {_ends(rows)} steps",
-        "held views": _judged(last),
+        **held,
         "effective rank": _rank(last),
-        "seed": config.seed,
+        "seed": course.config.seed,
         "limits": [
             *collapse,
             "Loss and effective rank say that training worked, not that the features are useful: `lamella evaluate`.",
-            "Not for diagnosis. Not tested on stains, scanners, organs or species other than those of the data above.",
+            f"Not for diagnosis. {course.card['limits']}",
         ],
     }
 
@@ -243,24 +229,9 @@ def _loss(rows: list[StepRow]) -> float:
     return sum(row.loss for row in rows) / len(rows)
 
 
-def _excluded(config: Config) -> str:
-    split = config.data.exclude_split
-    return f" (split `{split}` and its patients left out)" if split is not None else ""
-
-
-def _dry_run(resolved: Resolved[Config], work: _Work) -> int:
-    if work.world.is_main:
+def _dry_run(resolved: Resolved[Any], course: Course, world: World) -> int:
+    if world.is_main:
         print(resolved.text())
-        print("\n".join(work.describe()))
+        print("\n".join(_describe(course, world)))
         print("dry run: nothing was written")
     return 0
-
-
-def _catalogue_folder(request: Request) -> Path:
-    if len(request.paths) != 1:
-        raise LamellaError(
-            "lamella pretrain",
-            f"it takes one anchors folder, {len(request.paths)} paths were given",
-            "Example: `lamella pretrain anchors -p small -o runs/first`.",
-        )
-    return request.paths[0]

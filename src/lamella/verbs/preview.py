@@ -1,4 +1,7 @@
-"""`lamella preview ANCHORS -o previews`: draw training samples as the model will get them."""
+"""`lamella preview DATA -o previews`: draw training samples as the model will get them.
+
+Slides are here; images, volumes and video in `preview_samples`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,20 @@ from lamella.config import Request, Settings
 from lamella.data.cross import CrossDataSettings, CrossSamples
 from lamella.data.sample import CrossPlace, CrossSample
 from lamella.engine.rundir import claim
-from lamella.errors import LamellaError, SlideError
+from lamella.errors import ConfigError, LamellaError, SlideError
 from lamella.formats.tables import write_csv
 from lamella.slides.anchors.catalogue import Catalogue
 from lamella.slides.index import IndexedSlide
 from lamella.slides.slide import Region
+from lamella.verbs.preview_samples import (
+    IJepaPreview,
+    JepaPreview,
+    LeJepaPreview,
+    SampleSettings,
+    VideoPreview,
+    VolumePreview,
+    run_samples,
+)
 from lamella.verbs.progress import progress
 from lamella.view.flow import PANEL_PX, flow_image, panels, write_gif, write_png, zoom_image
 
@@ -44,15 +56,43 @@ class Config(Settings):
     """How samples are drawn; give pretraining's."""
 
 
+_SAMPLES: dict[str, type[SampleSettings]] = {
+    "lejepa": LeJepaPreview,
+    "ijepa": IJepaPreview,
+    "jepa": JepaPreview,
+    "volume": VolumePreview,
+    "video": VideoPreview,
+}
+# What `lamella config preview` prints.
+CONFIGS: dict[str, type[Settings]] = {
+    "of slides (an anchors folder)": Config,
+    **{f"of data sets, method.name={name}": schema for name, schema in _SAMPLES.items()},
+}
+
+
 def run(request: Request) -> int:
-    """Write the four kinds of picture of each sample; pictures that stand already are left alone."""
+    """Draw what the method of the settings will see; pictures that stand already are left alone.
+
+    Raises:
+        ConfigError: There is no such method.
+    """
+    name = request.chosen("method.name")
+    if name is None:
+        return _run_slides(request)
+    if name not in _SAMPLES:
+        raise ConfigError([f"method.name: {name!r} is none of {', '.join(_SAMPLES)}; slides need no method"], "preview")
+    return run_samples(request, _SAMPLES[name])
+
+
+def _run_slides(request: Request) -> int:
+    """Write the four kinds of picture of each sample."""
     resolved = request.resolve(Config)
     config = resolved.config
     if len(request.paths) != 1:
         raise LamellaError(
             "lamella preview",
             f"it takes one anchors folder, {len(request.paths)} given",
-            "Give the folder of `anchors`.",
+            "Give the folder of `anchors`, or a data set with method.name=lejepa, ijepa, jepa, volume or video.",
         )
     catalogue = Catalogue.load(request.paths[0])
     samples = CrossSamples(catalogue, config.data, config.seed)

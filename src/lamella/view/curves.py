@@ -1,8 +1,14 @@
-"""How training went: the loss beside those of trivial predictors, and the effective rank."""
+"""How training went, drawn from a run's own logs: the loss, the losses of trivial answers, and the collapse monitors.
+
+Whatever the method logs is shown: monitors are told apart by their names, and one that was not logged has no panel.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -10,21 +16,60 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lamella.engine.log import read_monitors, read_steps
+from lamella.engine.log import StepRow, read_monitors, read_steps
 from lamella.view.maps import save_figure
-from lamella.view.marks import FAINT, INK, LINE, PALETTE, web
+from lamella.view.marks import FAINT, INK, LINE, PALETTE, Colour, web
 
 _SMOOTH_STEPS = 20  # single steps are noisy; the trend is what tells
-_TRIVIAL = {
+_MOST_COLUMNS = 4
+_KNOWN = {
     "loss_prediction": ("the model", PALETTE[4], "-"),
     "loss_mean_predictor": ("mean embedding of all", PALETTE[3], "--"),
     "loss_same_slide": ("mean embedding of the slide", PALETTE[0], ":"),
 }
+_LINES: tuple[tuple[Colour, str], ...] = (
+    (PALETTE[4], "-"),
+    (PALETTE[3], "--"),
+    (PALETTE[1], "-."),
+    (PALETTE[0], ":"),
+    (PALETTE[5], "-"),
+    (PALETTE[2], "--"),
+)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Monitors that belong together.
+
+    Attributes:
+        title: Above the panel.
+        holds: Whether a monitor of this name belongs here.
+        top: Upper end of the axis, where a scale has one.
+    """
+
+    title: str
+    holds: Callable[[str], bool]
+    top: float | None = None
+
+
+# RankMe alone does not see a rank of one beside a large mean, so the centred one is shown where there is one.
+_PANELS = (
+    _Panel("loss on held views", lambda name: name.startswith("loss")),
+    _Panel("effective rank of the features (RankMe)", lambda name: "rankme" in name),
+    _Panel("spread over root mean square of the features", lambda name: "std_relative" in name),
+    _Panel("decay of the spectrum (alpha-ReQ)", lambda name: "alpha_req" in name),
+    _Panel("SIGReg excess, embeddings it regularises", lambda name: name == "regularised_sigreg_excess"),
+    _Panel("SIGReg excess, features as they are", lambda name: name.endswith("sigreg_excess") and "regul" not in name),
+    _Panel("share of the tokens' variance explained by", lambda name: name in ("position_share", "image_share"), 1.0),
+    _Panel("distance to the target encoder", lambda name: name == "target_distance"),
+    _Panel("LiDAR", lambda name: name == "lidar"),
+)
 
 
 def draw_training(run_folder: Path, path: Path) -> None:
-    """Draw the loss per step, the losses on the held views and the effective rank.
+    """Draw the loss per step and every monitor that the run has logged.
 
     Args:
         run_folder: A folder of `lamella pretrain`.
@@ -36,29 +81,83 @@ def draw_training(run_folder: Path, path: Path) -> None:
     steps, monitors = read_steps(run_folder), read_monitors(run_folder)
     if not steps:
         raise FileNotFoundError(run_folder / "steps.csv")
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 3.9))
-    images = np.array([row.images_seen for row in steps])
-    loss = np.array([row.loss for row in steps])
-    left.plot(images, loss, color=web(LINE), linewidth=1)
-    left.plot(images, _smoothed(loss), color=web(PALETTE[4]), linewidth=2)
-    _finish(left, "training loss")
     seen = [entry["images_seen"] for entry in monitors]
-    for name, (text, rgb, style) in _TRIVIAL.items():
-        values = [np.nan if entry.get(name) is None else entry[name] for entry in monitors]
-        middle.plot(seen, values, style, color=web(rgb), linewidth=2, marker="o", markersize=4, label=text)
-    middle.legend(frameon=False, fontsize=9)
-    _finish(middle, "loss on held views, beside trivial answers")
-    ranks = [np.nan if entry.get("rankme_centred") is None else entry["rankme_centred"] for entry in monitors]
-    right.plot(seen, ranks, color=web(PALETTE[1]), linewidth=2, marker="o", markersize=4)
-    right.set_ylim(0, 1.1 * max([1.0, *np.array(ranks)[np.isfinite(ranks)]]))  # from 0, so that a fall looks its size
-    _finish(right, "effective rank of the features (centred RankMe)")
-    figure.tight_layout()
+    series = _series(monitors)
+    panels = [(panel, shown) for panel in _PANELS if (shown := _shown(panel, series))]
+    count = 1 + len(panels)
+    columns = count if count <= _MOST_COLUMNS else -(-count // 2)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.5 * columns, 3.9 * rows), squeeze=False)
+    noun = "contexts seen" if "loss_same_slide" in series else "images seen"
+    _draw_loss(axes.flat[0], steps, noun)
+    for axis, (panel, shown) in zip(axes.flat[1:], panels, strict=False):
+        _draw_panel(axis, panel, seen, shown, noun)
+    for axis in axes.flat[count:]:
+        axis.set_axis_off()
+    warnings = sorted({text.partition(":")[0] for entry in monitors for text in entry.get("warnings") or ()})
+    if warnings:
+        text = f"Monitors that gave a warning during the run: {', '.join(warnings)} (monitors.jsonl)"
+        figure.text(0.01, 0.005, text, fontsize=9.5, color=web(PALETTE[3]), va="bottom")
+    figure.tight_layout(rect=(0, 0.05 / rows if warnings else 0, 1, 1))
     save_figure(figure, path)
 
 
-def _finish(axis: Axes, title: str) -> None:
+def _series(monitors: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Name -> values over time of every monitor that was a number at least once; NaN where it was none."""
+    found = {}
+    for name in dict.fromkeys(name for entry in monitors for name in entry):
+        values = [entry.get(name) for entry in monitors]
+        if name in ("step", "images_seen") or not any(isinstance(value, int | float) for value in values):
+            continue
+        found[name] = np.array([value if isinstance(value, int | float) else np.nan for value in values], float)
+    return found
+
+
+def _shown(panel: _Panel, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The monitors of a panel; of a rank and its centred form, the centred one."""
+    names = [name for name in series if panel.holds(name)]
+    centred = {name.replace("_centred", "") for name in names if "_centred" in name}
+    return {name: series[name] for name in names if name not in centred and np.isfinite(series[name]).any()}
+
+
+def _draw_loss(axis: Axes, steps: Sequence[StepRow], noun: str) -> None:
+    images, loss = np.array([row.images_seen for row in steps]), np.array([row.loss for row in steps])
+    axis.plot(images, loss, color=web(LINE), linewidth=1, label="each step")
+    axis.plot(images, _smoothed(loss), color=web(PALETTE[4]), linewidth=2, label=f"mean of {_SMOOTH_STEPS} steps")
+    axis.legend(frameon=False, fontsize=9)
+    _finish(axis, "training loss", noun)
+
+
+def _draw_panel(axis: Axes, panel: _Panel, seen: list[int], shown: Mapping[str, np.ndarray], noun: str) -> None:
+    for (name, values), (rgb, style) in zip(shown.items(), _LINES, strict=False):
+        text, rgb, style = _KNOWN.get(name, (_plain(name), rgb, style))
+        axis.plot(seen, values, style, color=web(rgb), linewidth=2, marker="o", markersize=4, label=text)
+    if not panel.title.startswith("loss"):
+        every = np.concatenate(list(shown.values()))
+        every = every[np.isfinite(every)]
+        top = panel.top or 1.1 * max(every.max(), 0.0)
+        low = min(0.0, 1.1 * float(every.min()))
+        if top > low:
+            axis.set_ylim(low, top)  # from 0, so that a fall looks its size
+    if len(shown) > 1 or panel.title.startswith("loss"):
+        axis.legend(frameon=False, fontsize=9)
+    trivial = ", beside trivial answers" if "loss_mean_predictor" in shown else ""
+    _finish(axis, panel.title + trivial, noun)
+
+
+def _plain(name: str) -> str:
+    """`tokens_rankme_centred` -> `tokens`: the panel's title says the rest; other names lose their underscores."""
+    for known in ("rankme_centred", "rankme", "std_relative", "sigreg_excess", "alpha_req"):
+        if name.endswith(known):
+            return name.removesuffix(known).strip("_").replace("_", " ") or "pooled"
+    return name.removeprefix("loss_").removesuffix("_share").replace("_", " ")
+
+
+def _finish(axis: Axes, title: str, noun: str) -> None:
     axis.set_title(title, fontsize=11, color=web(INK), loc="left")
-    axis.set_xlabel("contexts seen", color=web(FAINT))
+    axis.set_xlabel(noun, color=web(FAINT))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.grid(axis="y", color=web(LINE), linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):

@@ -55,9 +55,13 @@ def pca_colours(features: Sequence[np.ndarray]) -> list[np.ndarray]:
     centred = stacked - stacked.mean(axis=0)
     spread = centred.std(axis=0)
     scores = PCA(3, svd_solver="full").fit_transform(centred / np.where(spread > 0, spread, 1))
+    return np.split(stretched(scores), np.cumsum([len(part) for part in features])[:-1])
+
+
+def stretched(scores: np.ndarray) -> np.ndarray:
+    """(N, K) scores to 0..1, each column from its 2nd to its 98th percentile, so that a few odd rows grey out none."""
     low, high = np.percentile(scores, (2, 98), axis=0)
-    colours = np.clip((scores - low) / np.where(high > low, high - low, 1), 0, 1)
-    return np.split(colours, np.cumsum([len(part) for part in features])[:-1])
+    return np.clip((scores - low) / np.where(high > low, high - low, 1), 0, 1)
 
 
 def draw_feature_map(

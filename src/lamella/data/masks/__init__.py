@@ -1,0 +1,1 @@
+"""Which tokens a sample shows and which it asks for: masks of images, volumes and videos."""
