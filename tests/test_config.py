@@ -136,3 +136,25 @@ def test_a_misspelt_profile_gets_the_nearest_name():
 def test_a_request_resolves_with_its_verb_in_the_remedy():
     with pytest.raises(ConfigError, match="lamella config pretrain"):
         Request("pretrain", overrides=("x=1",)).resolve(Schema)
+
+
+def test_described_defaults_are_those_that_resolve_takes():
+    class Block(Settings):
+        lr: float = 0.1
+        steps: int = 5
+
+    class Verb(Settings):
+        optim: Block = Block(lr=0.5)
+
+    shown = {path: default for path, _, default, _ in describe(Verb)}
+    assert shown == {"optim.lr": "0.5", "optim.steps": "5"}
+    assert resolve(Verb).config.optim.lr == 0.5
+
+
+def test_a_verb_may_ask_for_one_value_before_it_knows_its_schema(tmp_path):
+    run = tmp_path / "run.yaml"
+    run.write_text("method: {name: ijepa}\n")
+    assert Request("pretrain", run=run).chosen("method.name") == "ijepa"
+    assert Request("pretrain", run=run, overrides=("method.name=jepa",)).chosen("method.name") == "jepa"
+    assert Request("pretrain", run=run).chosen("method.encoder.dim") is None
+    assert Request("pretrain").chosen("method.name") is None

@@ -85,9 +85,11 @@ else:
     SHAPE = (
         "method.name=lejepa data.size_px=32 views.local_px=16 views.local_views=2 data.batch_size=40 data.workers=0 "
         "method.encoder.patch_px=8 method.encoder.dim=48 method.encoder.depth=2 method.encoder.heads=4 "
-        "method.projector.hidden=[64] method.projector.dim=16 method.slices=64"
+        "method.projector.hidden=[64] method.projector.dim=16 method.slices=64 "
+        # Positions are waves of these lengths, here in pixels: from one patch to four views.
+        "method.encoder.wave_min=8 method.encoder.wave_max=128"
     )
-    EFFORT = "budget.images=1600 log.tensorboard=false"
+    EFFORT = "budget.images=2400 optim.lr=5e-3 log.tensorboard=false"
     PROBES = "random_inits=1 imagenet=none"
 
 # %% Look before you train
@@ -101,7 +103,8 @@ lamella(f"pretrain {data} -o {OUT}/run {SHAPE} {EFFORT}")
 # %% Evaluate
 # Probes on the frozen features, fitted on the training patients and judged on the test patients. The table has the
 # same network with random weights and plain pixel statistics beside it, each with an interval; without them a number
-# means little. Had a test patient been in pretraining, this would be an error that names the patient.
+# means little: expect simple statistics to win on these simple images, and the table to say so. Had a test patient
+# been in pretraining, this would be an error that names the patient.
 lamella(f"evaluate {OUT}/run/model {data} -o {OUT}/results tasks=[linear,nshot] nshot.shots=[5,10] {PROBES}")
 print((OUT / "results" / "results.md").read_text(encoding="utf-8")[:1500])
 

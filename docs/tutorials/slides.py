@@ -26,11 +26,11 @@ def lamella(command: str) -> None:
 
 
 # %% Slides
-# Four generated slides of four tissue classes that differ in form, not in colour, scanned by two scanners that differ
-# in colour, not in form. Two of them are kept for the test. Their manifest says where the true classes are.
+# Six generated slides of four tissue classes that differ in form, not in colour, scanned by two scanners that differ
+# in colour, not in form. Four of them are kept for the test. Their manifest says where the true classes are.
 from lamella.slides.phantom import write_phantoms
 
-slides = SLIDES or write_phantoms(OUT / "phantom", slides=4, size_px=768, test_slides=2)
+slides = SLIDES or write_phantoms(OUT / "phantom", slides=6, size_px=512, test_slides=4)
 
 # %% Index: which slides are there, what is a pixel's size, where is tissue?
 # Look at index/contact_sheet.png. A slide that cannot be used is listed with its reason; nothing is guessed.
@@ -49,7 +49,7 @@ else:
         "method.encoder.patch_px=8 method.encoder.dim=48 method.encoder.depth=2 method.encoder.heads=4 "
         "method.predictor.width=24 method.predictor.depth=1 method.predictor.heads=2 data.batch_size=8 data.workers=0"
     )
-    EFFORT = "budget.images=80 log.tensorboard=false log.monitor_images=8"
+    EFFORT = "budget.images=240 optim.lr=5e-3 log.tensorboard=false log.monitor_images=8"
 lamella(f"anchors {OUT}/index -o {OUT}/anchors {PROFILE}")
 
 # %% Look before you train

@@ -72,13 +72,17 @@ lamella(f"datasets {data}")
 if REAL_SIZE:
     SHAPE = "method.name=volume"
     EFFORT = "budget.images=20000"
+    HEADS = ""
 else:
     SHAPE = (
         "method.name=volume data.spacing_mm=[3,2,2] data.crop=[16,32,32] data.batch_size=5 data.workers=0 "
         "method.encoder.patch=[4,8,8] method.encoder.dim=48 method.encoder.depth=2 method.encoder.heads=4 "
-        "method.predictor.width=24 method.predictor.depth=1 method.predictor.heads=2"
+        "method.predictor.width=24 method.predictor.depth=1 method.predictor.heads=2 "
+        # Positions are waves of these lengths in millimetres: from one patch to four crops.
+        "method.encoder.wave_min=16 method.encoder.wave_max=256"
     )
-    EFFORT = "budget.images=100 log.tensorboard=false log.monitor_images=8"
+    EFFORT = "budget.images=300 optim.lr=5e-3 log.tensorboard=false log.monitor_images=8"
+    HEADS = "segmentation.epochs=10 segmentation.random_inits=1"
 
 # %% Look before you train
 # Three planes with the patient's right on the left, as radiologists look at them; the hidden patches are pale.
@@ -90,7 +94,7 @@ lamella(f"pretrain {data} -o {OUT}/run {SHAPE} {EFFORT}")
 # %% Evaluate
 # A small head reads the lesion from the frozen tokens; Dice with an interval over patients, beside the same head on a
 # network with random weights. A handful of generated patients allows no claim: the table says how many there are.
-lamella(f"evaluate {OUT}/run/model {data} -o {OUT}/results random_inits=1")
+lamella(f"evaluate {OUT}/run/model {data} -o {OUT}/results {HEADS}")
 print((OUT / "results" / "results.md").read_text(encoding="utf-8")[:1500])
 
 # %% Look at what it learned

@@ -93,8 +93,8 @@ VERBS: dict[str, Verb] = {
         "lamella datasets chest/pneumoniamnist.npz check=true",
     ),
     "embed": Verb(
-        "turn tiles into features, one file per slide",
-        "a model folder (or encoder name) and an index folder",
+        "turn tiles (one file per slide) or images (one table) into features",
+        "a model folder (or encoder name), and an index folder or a data set of images",
         "lamella embed runs/first/model index -o features",
         _PER_SLIDE,
     ),
@@ -105,8 +105,8 @@ VERBS: dict[str, Verb] = {
         (Flag("--index", "the slide index; says pixel sizes that the files do not", (("type", Path),)),),
     ),
     "evaluate": Verb(
-        "ask whether the encoder learned morphology",
-        "a model folder and an index folder",
+        "ask what the encoder learned, beside random weights and plain statistics",
+        "a model folder, and an index folder or a data set of images or volumes",
         "lamella evaluate runs/first/model index -o results labels.column=tissue",
     ),
     "explain": Verb(

@@ -289,7 +289,7 @@ def test_with_a_regulariser_collapse_costs_more_than_learning(target: str, regul
     collapse(method)
     loss, logs = method(batch)
     assert logs["loss_prediction"] < 1e-8
-    assert loss.item() > 1.2 * healthy
+    assert loss.item() > 1.1 * healthy
 
 
 @pytest.mark.parametrize("target", ["ema", "stopgrad", "none"])

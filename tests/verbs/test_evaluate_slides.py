@@ -26,7 +26,9 @@ def run(monkeypatch: pytest.MonkeyPatch, texture):
     monkeypatch.setattr(evaluate_slides, "load_encoder", lambda spec: texture)
 
     def run(index: Path, out: Path | None, *overrides: str, model: Path = Path("model"), dry_run: bool = False) -> int:
-        return evaluate_slides.run(Request("evaluate", (model, index), out, overrides=(*QUICK, *overrides), dry_run=dry_run))
+        return evaluate_slides.run(
+            Request("evaluate", (model, index), out, overrides=(*QUICK, *overrides), dry_run=dry_run)
+        )
 
     return run
 

@@ -18,7 +18,7 @@ from lamella.models.pretraining_record import pretraining_record
 
 ENCODER = ("method.encoder.dim=24", "method.encoder.depth=1", "method.encoder.heads=2")
 PREDICTOR = ("method.predictor.width=24", "method.predictor.depth=1", "method.predictor.heads=2")
-IMAGES = (*TINY_RUN, *ENCODER, "method.encoder.patch_px=4", "data.size_px=16", "budget.images=16")
+IMAGES = (*TINY_RUN, *ENCODER, "method.encoder.wave_min=4", "method.encoder.wave_max=64", "method.encoder.patch_px=4", "data.size_px=16", "budget.images=16")
 METHODS = {
     "lejepa": ("views.local_views=2", "views.local_px=8", "method.projector.hidden=[16]", "method.projector.dim=8"),
     "ijepa": PREDICTOR,
@@ -109,7 +109,8 @@ def test_volumes_in_time_are_films(tmp_path: Path) -> None:
         (("method.name=simclr",), "'simclr' is none of them"),
         (("method.name=lejepa", "masks.mirror=false"), "masks"),
         (("method.name=ijepa", "views.local_views=2"), "views"),
-        (("method.name=lejepa", "data.size_px=30"), "data.size_px: 30 is not"),
+        (("method.name=ijepa", "data.size_px=32"), "set method.encoder.wave_min=32 (two patches) and .wave_max=128"),
+        (("method.name=lejepa", "data.size_px=90"), "data.size_px: 90 is not"),
         (("method.name=volume",), "it holds images, and this method learns from volumes"),
         (("method.name=lejepa", "data.mpp=0.5"), "State it with data.source_mpp=0.5"),
     ],

@@ -49,7 +49,7 @@ def test_captions_state_the_scale_of_attention_and_the_share_of_a_mask() -> None
     assert attention_layer(shares).caption == "dark 0.8, bright 1.25 × an even share; found 1.00 to 1.00"
     shares[0, 0], shares[0, 1] = 2 / 16, 0
     assert attention_layer(shares).caption == "dark 0, bright 2 × an even share"
-    assert mask_layer(np.eye(4, dtype=int), {"lesion": 1}).caption == "lesion 25.0%"
+    assert mask_layer(np.eye(4, dtype=int), {"lesion": 1}).caption == "orange: lesion 25.0%"
     foreground = np.array([[True, False]])
     assert component_layer(np.zeros((1, 2, 3)), foreground).caption == "50% of the tokens are foreground"
 

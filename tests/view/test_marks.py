@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lamella.view.marks import INK, PALETTE, draw_scale_bar, length_text, round_length_um, web
+from lamella.view.marks import INK, PALETTE, colour_name, draw_scale_bar, length_text, round_length_um, web
 
 
 @given(st.floats(0.01, 1e6))
@@ -29,3 +29,5 @@ def test_scale_bar_is_as_long_as_it_says() -> None:
 def test_colours_are_told_apart() -> None:
     assert len({web(rgb) for rgb in PALETTE}) == len(PALETTE)
     assert web((230, 159, 0)) == "#e69f00"
+    assert len({colour_name(number) for number in range(len(PALETTE))}) == len(PALETTE)
+    assert (colour_name(0), colour_name(len(PALETTE))) == ("orange", "orange")

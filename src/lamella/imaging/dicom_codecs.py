@@ -47,7 +47,8 @@ class Stream:
     ids: bytes
     """The components' names."""
     jfif: bool
-    adobe: bool
+    adobe_at: int
+    """Where Adobe's marker says whether colours are YCbCr; 0 where it is absent."""
 
 
 def decode_frame(data: bytes, syntax: uid.UID, shape: Shape) -> tuple[np.ndarray, int]:
@@ -86,10 +87,10 @@ def decodes(syntax: uid.UID) -> bool:
 
 def _jpeg(data: bytes, shape: Shape) -> tuple[np.ndarray, int]:
     stream = _checked(data, shape)
-    if shape.samples == 3 and not (stream.jfif or stream.adobe):
+    if shape.samples == 3 and not stream.jfif:  # JFIF is always YCbCr
         named_rgb = shape.colour == "RGB" or stream.ids in (b"RGB", b"rgb")
         # libjpeg changes no colours of lossless streams; whoever asked for the frame does.
-        data = _with_colour(data, ycbcr=not named_rgb and stream.kind != _SOF_LOSSLESS)
+        data = _with_colour(data, stream.adobe_at, ycbcr=not named_rgb and stream.kind != _SOF_LOSSLESS)
     if stream.precision == 8 and stream.kind != _SOF_LOSSLESS:
         decoded = simplejpeg.decode_jpeg(data, "GRAY" if shape.samples == 1 else "RGB", strict=True)
         return decoded[..., 0] if shape.samples == 1 else decoded, 8
@@ -115,7 +116,7 @@ def jpeg_stream(data: bytes) -> Stream:
     Raises:
         ValueError: It is none, or ends before its size is told.
     """
-    at, jfif, adobe = 2, False, False
+    at, jfif, adobe_at = 2, False, 0
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("its frame is no JPEG stream")
     while at + 4 <= len(data):
@@ -127,17 +128,20 @@ def jpeg_stream(data: bytes) -> Stream:
             continue
         body = data[at + 4 : at + 2 + length]
         jfif |= marker == 0xE0 and body.startswith(b"JFIF")
-        adobe |= marker == 0xEE and body.startswith(b"Adobe")
+        if marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
+            adobe_at = at + 4 + 11  # behind the name, a version and two words of flags
         if marker in _SOF and len(body) >= 6 and len(body) >= 6 + 3 * body[5]:
             ids = body[6 : 6 + 3 * body[5] : 3]
             rows, columns = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-            return Stream(rows, columns, body[5], body[0], marker, ids, jfif, adobe)
+            return Stream(rows, columns, body[5], body[0], marker, ids, jfif, adobe_at)
         at += 2 + length
     raise ValueError("its JPEG stream is damaged")
 
 
-def _with_colour(data: bytes, *, ycbcr: bool) -> bytes:
-    """Add Adobe's marker, which tells libjpeg what DICOM tells in its own header."""
+def _with_colour(data: bytes, adobe_at: int, *, ycbcr: bool) -> bytes:
+    """Put in Adobe's marker what DICOM's own header tells: libjpeg goes by the marker, DICOM by its header."""
+    if adobe_at:
+        return data[:adobe_at] + bytes([ycbcr]) + data[adobe_at + 1 :]
     return data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([ycbcr]) + data[2:]
 
 

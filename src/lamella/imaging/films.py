@@ -135,6 +135,7 @@ def read_animation(path: Path) -> Video:
         with silence, Image.open(io.BytesIO(path.read_bytes())) as image:
             frames, times_ms = [], []
             for frame in ImageSequence.Iterator(image):
+                frame.load()  # only then is its mode that of its pixels
                 pixels = bytes_of(frame.convert("RGBA") if frame.mode == "P" else frame)
                 frames.append(np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels)
                 times_ms.append(float(frame.info.get("duration") or 0))

@@ -22,8 +22,8 @@ MEANINGS = {
     SEGMENTATION: "A small head on frozen tokens labels every pixel of images whose groups it never saw, on the mask's "
     "own grid. Dice is pooled over all pixels of all images, and averaged over images; an image in which a class is "
     "neither true nor predicted has no Dice of it and is left out, not counted as 1.",
-    DETECTION: f"Share of lesions found at so many false alarms an image; {RULE}. Candidates are connected components of "
-    "the segmentation above a probability of 0.5, ranked by their largest.",
+    DETECTION: f"Share of lesions found at so many false alarms an image; {RULE}. Candidates are connected components "
+    "of the segmentation above a probability of 0.5 (lower where it stays below), ranked by their largest.",
 }
 
 

@@ -95,7 +95,8 @@ class Resamples:
             return Estimate(value, *bounds, self.n, self.groups, note)
         rng = np.random.default_rng([self._seed, 1])
         if another and replicates > 1:
-            spread = found.drawn_SR.std(1, ddof=1) * np.sqrt(1 + 1 / replicates)
+            # Their deviation on the rows as they are: on a resample it would hold the resample's own noise, too.
+            spread = found.point_R.std(ddof=1) * np.sqrt(1 + 1 / replicates)
             drawn = found.drawn_SR.mean(1) + rng.standard_t(replicates - 1, size=draws) * spread
             drawn = drawn.clip(*bounds)
         else:

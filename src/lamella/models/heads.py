@@ -47,16 +47,26 @@ class GridHead(nn.Module):
     def __init__(self, dim: int, classes: int, axes: int, hidden: int = 0) -> None:
         super().__init__()
         conv = nn.Conv2d if axes == 2 else nn.Conv3d
-        self.norm = nn.LayerNorm(dim)
-        self.axes = axes
+        self.register_buffer("mean_D", torch.zeros(dim))
+        self.register_buffer("std_D", torch.ones(dim))
         layers: list[nn.Module] = [conv(dim, hidden or classes, 1)]
         if hidden:
             layers += [nn.GELU(), conv(hidden, hidden, 3, padding=1), nn.GELU(), conv(hidden, classes, 1)]
         self.layers = nn.Sequential(*layers)
 
+    def standardise_like(self, tokens_BND: Tensor) -> None:
+        """Bring every dimension to the mean 0 and deviation 1 that it has in these (training) tokens.
+
+        No normalisation token by token: that would hide how bright a patch is from a head on raw pixels.
+        """
+        flat = tokens_BND.float().flatten(0, 1)
+        self.mean_D.copy_(flat.mean(0))
+        self.std_D.copy_(flat.std(0).clamp(min=1e-6))  # a constant dimension says nothing: it stays 0
+
     def forward(self, tokens_BND: Tensor, grid: Sequence[int]) -> Tensor:
         """(B, C, *grid) logits of tokens in row-major order over the grid."""
-        x = self.norm(tokens_BND.float()).transpose(1, 2).unflatten(2, tuple(grid))
+        standard_BND = (tokens_BND.float() - self.mean_D) / self.std_D
+        x = standard_BND.transpose(1, 2).unflatten(2, tuple(grid))
         logits: Tensor = self.layers(x)
         return logits
 

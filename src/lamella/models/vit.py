@@ -27,6 +27,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 # Standard deviation of fresh weights: BERT's, kept by ViT, MAE and I-JEPA.
 INIT_STD = 0.02
+# For the patches it was chosen for, of 16 x 16 RGB pixels, it makes content about as large as the positions that are
+# added to it. Smaller patches would drown in their positions, larger ones drown them: their weights are scaled.
+_USUAL_PATCH_VALUES = 768
 
 
 class TransformerSettings(Settings):
@@ -261,6 +264,8 @@ class ViT(nn.Module):
         )
         self.norm = nn.LayerNorm(settings.dim)
         initialise(self, list(self.blocks))
+        with torch.no_grad():
+            self.embed.weight.mul_(math.sqrt(_USUAL_PATCH_VALUES / settings.patch_values))
 
     def forward(self, patches_BNP: Tensor, places_BNC: Tensor, pad_BN: Tensor | None = None) -> Tensor:
         """Encode tokens.

@@ -14,7 +14,7 @@ from pydantic import field_validator
 from pydicom.datadict import tag_for_keyword
 
 from lamella.config import Request, Settings
-from lamella.errors import ImageError, LamellaError, OutputConflictError, StorageError
+from lamella.errors import ImageError, LamellaError, OutputConflictError, StorageError, storage_faults
 from lamella.formats.atomic import whole_file, write_json
 from lamella.formats.tables import read_csv, write_csv
 from lamella.imaging.confidentiality import EDITION, Action
@@ -71,6 +71,8 @@ def run(request: Request) -> int:
     out = request.folder()
     private = out.with_name(out.name + ".private")
     _check_places(request.paths, out)
+    with storage_faults(private):
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
     given = request.options.get("key")
     key = load_key(given or private / KEY, make=given is None)
     rules = Rules(Pseudonyms(key), config.dates, frozenset(config.keep))

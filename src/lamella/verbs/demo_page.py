@@ -84,9 +84,10 @@ def _seen_section(road: Road) -> Section:
 
 def _training_section(training: Path) -> Section:
     text = (
-        "Left: the loss that training lowers. Middle: the same on held views; only below the trivial answers does the "
+        "First, the loss that training lowers. Then the same on held views; only below the trivial answers does the "
         "model know something of the place. The loss can rise again while the model learns, since its teacher, which "
-        "sets the targets, learns too. Right: were the rank to fall to one, all tiles would look alike to it."
+        "sets the targets, learns too. The rest watch for collapse: were the rank to fall to one, or the spread to "
+        "nothing, all tiles would look alike to it."
     )
     return Section("Training", (text,), [Picture(training)])
 

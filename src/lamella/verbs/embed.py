@@ -19,8 +19,9 @@ from lamella.formats.tables import write_csv
 from lamella.models.encoders import Encoder
 from lamella.models.hub import load_encoder, portable_spec
 from lamella.slides.grid import GridSettings
-from lamella.slides.index import IndexedSlide, SlideIndex
+from lamella.slides.index import INDEX_FILE, IndexedSlide, SlideIndex
 from lamella.slides.tile_files import read_tiles
+from lamella.verbs import embed_collection
 from lamella.verbs.embedding import EmbeddedSlide, EmbedSlide
 from lamella.verbs.slide_jobs import (
     Selection,
@@ -68,6 +69,12 @@ class Config(Settings):
     """Where the slides are done."""
 
 
+CONFIGS: dict[str, type[Settings]] = {
+    "of slides (DATA is the folder of a slide index)": Config,
+    "of images (DATA is a data set of 2-D images)": embed_collection.Config,
+}
+
+
 @dataclass(frozen=True)
 class _Work:
     """What is embedded with what."""
@@ -111,9 +118,11 @@ class _Work:
 
 
 def run(request: Request) -> int:
-    """Embed every slide of the index; a slide that fails is listed in failed.csv and the others go on."""
-    resolved = request.resolve(Config)
+    """Embed every slide of the index, or every image; what fails is listed in failed.csv and the others go on."""
     model, index_folder = model_and_index(request)
+    if index_folder.exists() and not (index_folder / INDEX_FILE).is_file():
+        return embed_collection.run(request, embed_collection.open_data(request))
+    resolved = request.resolve(Config)
     selection = Selection.of(request)
     work = _work(model, SlideIndex.load(index_folder), resolved.config)
     todo = selection.take([slide.slide_id for slide in work.slides], request.out)

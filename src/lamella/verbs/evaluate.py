@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ConfigDict
-
 from lamella.config import Request, Settings
 from lamella.errors import LamellaError
-from lamella.imaging.datasets.opening import DatasetSettings, open_collection
 from lamella.slides.index import INDEX_FILE
 from lamella.verbs import evaluate_images, evaluate_slides, evaluate_volumes
+from lamella.verbs.embed_collection import open_data
 
 CONFIGS: dict[str, type[Settings]] = {
     "of slides (DATA is the folder of a slide index)": evaluate_slides.Config,
     "of images (DATA is a data set of 2-D images)": evaluate_images.Config,
     "of volumes (DATA is a data set of 3-D images)": evaluate_volumes.Config,
 }
-
-
-class _DataOnly(Settings):
-    """As much of the settings as is needed to open the data; the verb's own schema checks all of them."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    dataset: DatasetSettings = DatasetSettings()
 
 
 def run(request: Request) -> int:
@@ -46,7 +36,7 @@ def run(request: Request) -> int:
     data = request.paths[1]
     if is_slide_index(data):
         return evaluate_slides.run(request)
-    collection = open_collection(data, request.resolve(_DataOnly).config.dataset)
+    collection = open_data(request)
     if collection.kind == "image":
         return evaluate_images.run(request, collection)
     if collection.kind == "volume":

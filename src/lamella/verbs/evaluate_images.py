@@ -76,7 +76,7 @@ def run(request: Request, collection: Collection) -> int:
         print(f"nothing to do: {out / RESULTS} holds these results already")
         return 0
     device, reason = choose_device(config.device)
-    views = ItemViews(collection, config.view, encoder.contract, config.cache_mb)
+    views = ItemViews(collection, config.view, encoder, config.cache_mb)
     encoders, missing = encoders_beside(encoder, config.random_inits, config.imagenet, grey=is_grey(views, scope.items))
     print(f"encoders: {', '.join(encoders)}, on {device.type} ({reason})")
     study, scope, failed = _embedded_study(encoders, scope, collection, views, config, out, device)
@@ -121,7 +121,7 @@ def _embedded_study(
             )
             found.setdefault(name, []).append(embedded)
     failed = {item_id: error for each in found.values() for one in each for item_id, error in one.failed.items()}
-    scope = scope.keep(set(failed))
+    scope = scope.keep(failed)
     return _study(found, scope, collection, config), scope, failed
 
 

@@ -179,7 +179,7 @@ def _readers(encoder: Any, data: Path, config: Config, choice: Choice) -> Iterat
     volumes = prepared_volumes(collection, contract, config.view) if takes == "volume" else None
     for item in chosen(collection, choice):
         if takes == "image":
-            yield item.item_id, partial(shown_image, collection, item, contract, choice)
+            yield item.item_id, partial(shown_image, collection, item, encoder, choice)
         elif volumes is not None:
             yield item.item_id, partial(shown_volume, collection, item, contract, choice, volumes)
         else:

@@ -21,11 +21,11 @@ from lamella.data.volumes import PreparedVolumes, VolumeDataSettings, cut
 from lamella.errors import LamellaError
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.intensity import IntensitySettings
-from lamella.models.contract import InputContract
+from lamella.models.contract import Encoder, InputContract
 from lamella.models.volume_encoder import VolumeContract
 from lamella.slides.grid import GridSettings, tile_grid
 from lamella.slides.index import SlideIndex
-from lamella.verbs.image_features import ItemViews, ViewSettings
+from lamella.verbs.image_features import ItemViews, ViewSettings, has_spacing
 from lamella.view.explained import Noted, mask_layer
 from lamella.view.planes import Cut, fullest, image_cut, video_cuts, volume_cuts
 
@@ -95,17 +95,19 @@ def chosen(collection: Collection, choice: Choice) -> list[Item]:
     return rounds[: choice.count]
 
 
-def shown_image(collection: Collection, item: Item, contract: InputContract, choice: Choice) -> Shown:
+def shown_image(collection: Collection, item: Item, encoder: Encoder, choice: Choice) -> Shown:
     """An image, or the middle one of its tiles for an encoder with a spacing.
 
     Raises:
         ImageError: It cannot be read.
     """
-    views = ItemViews(collection, choice.view, contract, _CACHE_MB)
+    contract, views = encoder.contract, ItemViews(collection, choice.view, encoder, _CACHE_MB)
     tiles = views.views(item, contract.size_px)
     pixels = tiles[len(tiles) // 2]
     part = f", tile {len(tiles) // 2 + 1} of {len(tiles)}" if len(tiles) > 1 else ""
-    mpp = contract.mpp if views.tiled else None  # a whole image was brought to a size, whatever its spacing
+    # Other images are brought to a size, whatever their spacing.
+    spaced = views.tiled and has_spacing(encoder) and min(views.pixels(item).shape[:2]) >= contract.size_px
+    mpp = contract.mpp if spaced else None
     mask = None
     # Only a stretched image has its mask's very box.
     if item.mask and collection.read_mask and not views.tiled and choice.view.fit == "stretch":

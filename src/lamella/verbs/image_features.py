@@ -28,7 +28,8 @@ from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.intensity import IntensitySettings
 from lamella.imaging.measured import MedicalImage
 from lamella.imaging.spacing import Fit, fit, resize_image
-from lamella.models.encoders import Encoder, InputContract, ViTEncoder
+from lamella.models.encoders import Encoder, ViTEncoder
+from lamella.models.pretrained import PretrainedEncoder
 from lamella.verbs.progress import progress
 
 # Items of one cache file: a killed run loses at most so many.
@@ -61,17 +62,18 @@ class ItemViews:
     Args:
         collection: Of images.
         settings: What is shown.
-        contract: Of the judged encoder: all encoders see the same part of an image, each at its own size.
+        encoder: The judged one: all encoders see the same part of an image, each at its own size.
         cache_mb: Limit of the memory.
     """
 
-    def __init__(self, collection: Collection, settings: ViewSettings, contract: InputContract, cache_mb: int) -> None:
-        self.collection, self.settings, self.contract = collection, settings, contract
+    def __init__(self, collection: Collection, settings: ViewSettings, encoder: Encoder, cache_mb: int) -> None:
+        self.collection, self.settings, self.contract = collection, settings, encoder.contract
+        self._spaced = has_spacing(encoder)
         self._limit, self._kept_bytes = cache_mb * 2**20, 0
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._data = ImageDataSettings(
             intensity=settings.intensity,
-            mpp=contract.mpp if self.tiled else None,
+            mpp=self.contract.mpp if self.tiled and self._spaced else None,
             source_mpp=settings.source_mpp,
             max_side_px=settings.max_side_px,
         )
@@ -80,7 +82,7 @@ class ItemViews:
     def tiled(self) -> bool:
         """Whether an item is shown as several tiles."""
         if self.settings.name == "auto":
-            return self.contract.mpp is not None
+            return self._spaced
         return self.settings.name == "tiles"
 
     def pixels(self, item: Item) -> np.ndarray:
@@ -240,6 +242,13 @@ class _Work:
         if self.tokens:
             found["tokens"] = encoder.tokens(images)
         return found
+
+
+def has_spacing(encoder: Encoder) -> bool:
+    """Whether an encoder was trained at stated micrometres per pixel, rather than on images of any scale."""
+    if isinstance(encoder, PretrainedEncoder):
+        return bool(encoder.entry.mpp)
+    return isinstance(encoder, ViTEncoder) and encoder.contract.mpp is not None
 
 
 def is_grey(views: ItemViews, items: Sequence[Item], tried: int = 64) -> bool:

@@ -99,7 +99,7 @@ class MaskedItems:
         found = []
         for item in progress(self.items, "tokens"):
             pixels = resize_image(self.views.pixels(item), side_px, side_px)
-            images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+            images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
             with torch.inference_mode():
                 found.append(encode(images)[0].half().cpu().numpy())
         return np.stack(found)

@@ -155,10 +155,11 @@ def _masked(work: Work) -> tuple[Windows, TokenMakers, Sequence[Item], tuple[Par
         raise CannotAsk("no image has a mask")
     if not collection.mask_classes:
         raise CannotAsk("the data set does not say what the values of its masks mean")
-    scope = work.scope.keep({item.item_id for item in work.scope.items} - with_mask)
+    others = {item.item_id: "it has no mask" for item in work.scope.items if item.mask is None}
+    scope = work.scope.keep(others)
     masked, failed = MaskedItems(collection, scope.items, work.views).readable()
     record_failures(work.out, failed, name="failed_masks.csv")
-    scope = scope.keep(set(failed))
+    scope = scope.keep(failed)
     side, patch = side_of(work.encoder, config.segmentation), work.encoder.contract.patch_px
     tokens: dict[str, list] = {}
     for name, makers in work.encoders.items():

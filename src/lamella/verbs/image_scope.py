@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,11 +31,18 @@ class Scope:
     def judged(self) -> list[Item]:
         return [item for item, part in zip(self.items, self.parts, strict=True) if part in ("test", "fold")]
 
-    def keep(self, failed: set[str]) -> Scope:
-        """Without the items that could not be read."""
+    def keep(self, failed: Mapping[str, str]) -> Scope:
+        """Without some items.
+
+        Args:
+            failed: Item id -> why it is left out.
+
+        Raises:
+            LamellaError: None is left; the first reason is given.
+        """
         kept = [(item, part) for item, part in zip(self.items, self.parts, strict=True) if item.item_id not in failed]
         if not kept:
-            raise LamellaError("evaluate", "no item could be read", "See failed.csv.")
+            raise LamellaError("evaluate", f"no item is left ({next(iter(failed.values()))})", "See failed.csv.")
         items, parts = zip(*kept, strict=True)
         return Scope(items, parts, self.warnings, self.notes)
 

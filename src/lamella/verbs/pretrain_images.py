@@ -10,6 +10,7 @@ from lamella.data.images import ImageDataSettings, TrainingImages
 from lamella.data.masked_images import MaskedImages, MaskedImageSettings
 from lamella.data.multi_crop import MultiCrops, MultiCropSettings
 from lamella.engine.optim import OptimSettings
+from lamella.errors import ConfigError
 from lamella.methods.ijepa import IJepa, IJepaSettings
 from lamella.methods.jepa import Jepa, JepaSettings
 from lamella.methods.lejepa import LeJepa, LeJepaSettings
@@ -50,7 +51,7 @@ def images_course(request: Request, config: LeJepaConfig | MaskedConfig) -> Cour
 
     Raises:
         DatasetError: A data set cannot be used, or none of its images may be learned from.
-        ConfigError: The views are not whole patches of the encoder.
+        ConfigError: The views are not whole patches of the encoder, or its positions are made for much larger ones.
     """
     collections = open_collections(request, config.data.dataset)
     images = TrainingImages(collections, config.data, config.seed)
@@ -82,7 +83,16 @@ def images_course(request: Request, config: LeJepaConfig | MaskedConfig) -> Cour
 
 def _contract(config: LeJepaConfig | MaskedConfig, images: TrainingImages) -> InputContract:
     """What the encoder is shown; mean and deviation are measured on the training images."""
-    vit = config.method.encoder
+    vit, view = config.method.encoder, config.data.size_px * (config.data.mpp or 1.0)
+    if vit.wave_min >= view / 2:  # the shortest of all waves would hardly turn once over the view
+        patch = vit.patch_px * (config.data.mpp or 1.0)
+        raise ConfigError(
+            [
+                f"method.encoder.wave_min: {vit.wave_min:g} is too long for views of {view:g}: places would look alike; "
+                f"set method.encoder.wave_min={2 * patch:g} (two patches) and .wave_max={4 * view:g} (four views)"
+            ],
+            "pretrain",
+        )
     mean, std = images.colour()
     return InputContract(config.data.mpp, config.data.size_px, mean, std, vit.patch_px, vit.dim)
 

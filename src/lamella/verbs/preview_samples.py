@@ -132,9 +132,10 @@ def _finish(request: Request, failed: list[dict[str, str]], drawn_now: int, coun
         print(f"{len(failed)} of {count} samples failed; the reasons are in {out / FAILED}")
     else:
         (out / FAILED).unlink(missing_ok=True)
-    print(
-        f"wrote {drawn_now} pictures of {count} samples to {out}" if drawn_now else f"nothing to do: {out} is complete"
-    )
+    if drawn_now or failed:
+        print(f"wrote {drawn_now} pictures of {count} samples to {out}")
+    else:
+        print(f"nothing to do: {out} is complete")
     own = tuple(f"{key}=" for key in SampleSettings.model_fields if key != "seed")
     settings = [text for text in request.overrides if not text.startswith(own)]
     files = [*(("-p", request.profile) if request.profile else ()), *(("-r", request.run) if request.run else ())]
@@ -204,13 +205,14 @@ def _masked(collections: Any, config: IJepaPreview) -> tuple[int, Draw]:
         whole = drawn(image_cut(pixels), scale)
         edges = tuple(edge * scale for edge in (box.x0, box.y0, box.x1, box.y1))
         ImageDraw.Draw(whole).rectangle(edges, outline=_GLOBAL, width=3)
+        whole_px = side // mask.grid[0] * mask.grid[0]  # tokens of whole pixels, so that lines are sharp
         asked = len(np.unique(np.concatenate(mask.targets)))
         tokens = int(np.prod(mask.grid))
         cells = [
             Cell(whole, "the image and the crop"),
             Cell(_square(crop, side), f"crop of {len(crop)} px, {mask.grid[0]} × {mask.grid[1]} tokens"),
             Cell(
-                _square(mask_over_image(crop, mask), side),
+                Image.fromarray(mask_over_image(np.asarray(_square(crop, whole_px)), mask)),
                 f"{len(mask.context)} of {tokens} tokens shown, {asked} asked for in {len(mask.targets)} targets",
             ),
         ]

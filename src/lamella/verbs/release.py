@@ -91,7 +91,10 @@ def _table(folder: Path, fingerprint: str, measures: Sequence[str]) -> str:
         held = ", ".join(dict.fromkeys(row["measure"] for row in report["rows"]))
         raise LamellaError(folder / RESULTS_FILE, "it holds none of the measures asked for", f"measures=[...]: {held}.")
     lines = [f"### {report['title']}", "", *(f"> {warning}" for warning in report["warnings"])]
-    lines += ["| question | measure | probe | encoder | value [95 % interval] | baseline | n | groups |", "|---" * 8 + "|"]
+    lines += [
+        "| question | measure | probe | encoder | value [95 % interval] | baseline | n | groups |",
+        "|---" * 8 + "|",
+    ]
     lines += [_line(row) for row in rows]
     return "\n".join([*lines, "", f"Repeat: `{report['command']}`"])
 

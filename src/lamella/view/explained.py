@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lamella.view.layers import Layer, classes, even_shares, heat, solid
+from lamella.view.marks import colour_name
 from lamella.view.panels import Cell, panel_px, sheet
 from lamella.view.planes import Cut, common_scale, drawn
 
@@ -62,8 +63,9 @@ def component_layer(colours: np.ndarray, foreground: np.ndarray) -> Noted:
 
 def mask_layer(labels: np.ndarray, mask_classes: Mapping[str, int]) -> Noted:
     """A data set's segmentation; the caption says how much of it each class is."""
-    shares = {name: float((labels == value).mean()) for name, value in mask_classes.items()}
-    return Noted(classes(labels, mask_classes), ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    shares = [(name, float((labels == value).mean())) for name, value in mask_classes.items()]
+    named = [f"{colour_name(number)}: {name} {share:.1%}" for number, (name, share) in enumerate(shares)]
+    return Noted(classes(labels, mask_classes), ", ".join(named))
 
 
 def items_page(items: Sequence[Explained], heading: str, facts: Sequence[str]) -> Image.Image:

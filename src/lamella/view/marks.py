@@ -22,6 +22,7 @@ PALETTE: tuple[Colour, ...] = (
     (204, 121, 167),
     (240, 228, 66),
 )
+_NAMES = ("orange", "green", "light blue", "vermilion", "blue", "pink", "yellow")
 INK: Colour = (33, 37, 41)
 FAINT: Colour = (108, 117, 125)
 PAPER: Colour = (255, 255, 255)
@@ -32,6 +33,11 @@ ANCHOR: Colour = (0, 114, 178)
 def colour(number: int) -> Colour:
     """The colour of the nth thing in every panel of a picture."""
     return PALETTE[number % len(PALETTE)]
+
+
+def colour_name(number: int) -> str:
+    """That colour in words, for a caption."""
+    return _NAMES[number % len(PALETTE)]
 
 
 def web(rgb: Colour) -> str:

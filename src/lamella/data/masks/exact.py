@@ -19,8 +19,10 @@ from lamella.errors import LamellaError
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 
-# Blocks drawn beyond those that cover the ratio on average; what all of them miss is filled by single tokens.
-_SPARE_BLOCKS = 2
+_LEAST_CHANCE = 1e-3  # of a token to lie in a block: 2,000 blocks for a ratio of 0.75, megabytes per sample
+# Blocks drawn over those that cover the ratio on average: half as many again leave an eighth where a quarter is wanted,
+# so that few samples need single tokens to fill up.
+_SPARE_BLOCKS = 1.5
 
 
 class _ExactSettings(Settings):
@@ -122,16 +124,13 @@ def _stretches(draws: Draws, blocks: int, axes: int, stretch: float) -> np.ndarr
 
 def _blocks_needed(grid: Grid, ratio: float, scale: Shares) -> int:
     """Blocks that cover the ratio on average, times the spare."""
-    side = scale[0] ** (1 / len(grid))
+    side = (sum(scale) / 2) ** (1 / len(grid))
     sides = [max(1, round(side * length)) for length in grid]
     chance = math.prod(own / (length + own - 1) for own, length in zip(sides, grid, strict=True))
     if chance < _LEAST_CHANCE:
         raise LamellaError(
-            f"block_scale={scale[0]:g}",
+            f"block_scale={scale}",
             f"blocks so small would have to be drawn by the thousand to hide {ratio:.0%} of a grid of {grid}",
             "Raise block_scale, or choose random masks.",
         )
     return math.ceil(_SPARE_BLOCKS * math.log(1 - ratio) / math.log1p(-chance))
-
-
-_LEAST_CHANCE = 1e-3  # 1,400 blocks for a ratio of 0.75: an array of a megabyte per sample
