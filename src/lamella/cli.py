@@ -31,8 +31,11 @@ class Flag:
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb. Its module `lamella.verbs.<name>` has `run(request) -> int` and, if it has settings, `Config`, or
-    `CONFIGS` (title -> schema) where they depend on what the verb is given."""
+    """One verb.
+
+    Its module `lamella.verbs.<name>` has `run(request) -> int` and, if it has settings, `Config`, or `CONFIGS` (title
+    -> schema) where they depend on what the verb is given.
+    """
 
     summary: str
     paths: str

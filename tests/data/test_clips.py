@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.data.made_collections import made_collection, made_film, made_volume
 
-from lamella.data.clips import VideoClips, VideoDataSettings, drawn_window, largest_window
+from lamella.data.clips import VideoClips, VideoDataSettings, drawn_window
 from lamella.data.mask_sets import MaskSetsSettings
 from lamella.errors import ConfigError, DatasetError, ImageError
 from lamella.imaging.measured import MedicalImage
@@ -142,12 +142,6 @@ def test_windows_lie_inside_and_have_the_area_and_aspect_asked_for(rows, columns
     if min(rows, columns) >= 30 and max(rows, columns) < 1.3 * min(rows, columns):
         assert 0.27 < height * width / (rows * columns) < 0.64  # sides are whole pixels
         assert 0.7 < width / height < 1.45
-
-
-def test_the_largest_window_keeps_what_the_aspect_allows():
-    assert largest_window((10, 30), (1.0, 1.0)) == (0, 10, 10, 10)
-    assert largest_window((30, 10), (0.5, 2.0)) == (5, 0, 20, 10)
-    assert largest_window((10, 12), (0.5, 2.0)) == (0, 0, 10, 12)
 
 
 def test_clips_that_are_not_whole_tubelets_and_turned_ranges_are_refused():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from tests.metrics.image_studies import study
@@ -8,9 +10,11 @@ from lamella.metrics.ask_few_labels import (
     SUPERVISED,
     EfficiencySettings,
     NShotSettings,
+    _from_which_share,
     ask_efficiency,
     ask_few_labels,
 )
+from lamella.metrics.bootstrap import Estimate
 from lamella.metrics.study import CannotAsk
 
 
@@ -53,3 +57,30 @@ def test_efficiency_rises_with_the_share_and_stands_beside_training_from_scratch
     assert lines["ours", 1.0]["draws"] == 1
     assert [seed for _, seed in asked] == [0, 1, 0]
     assert any("supervised from scratch: one step" in note for note in answer.notes)
+
+
+def test_conclusions_of_efficiency_are_the_ends_and_from_which_share_on_it_helps() -> None:
+    settings = EfficiencySettings(shares=(1.0, 0.1, 0.3, 0.6), draws=2)
+    clear, *blind = (study(signal=signal) for signal in (3.0, 0.3))
+    texts = ask_efficiency(clear, settings).conclusions
+    assert len(texts) == 3
+    assert "10% of the labels" in texts[0]
+    assert "100% of the labels" in texts[1]
+    assert texts[2] == "Data efficiency: ours is measurably better than random init from 10% of the labels on."
+    last = ask_efficiency(blind[0], settings).conclusions[-1]
+    assert last == "Data efficiency: ours is measurably better than random init on no share of the labels."
+
+
+def test_a_share_between_where_pretraining_does_not_help_is_not_passed_over() -> None:
+    def gap(low: float) -> Estimate:
+        return Estimate(low + 0.1, low, low + 0.2, 60, 30)
+
+    say = partial(_from_which_share, study())
+    assert say({0.1: gap(0.1), 0.5: gap(-0.1), 1.0: gap(0.1)}) == [
+        "Data efficiency: ours is measurably better than random init on 100% of the labels, and on 10%, with a share "
+        "between where it is not."
+    ]
+    assert say({0.1: gap(0.1), 0.5: gap(-0.1), 1.0: gap(-0.1)}) == [
+        "Data efficiency: ours is measurably better than random init on 10% of the labels, no longer on 100%."
+    ]
+    assert say({}) == []

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import lamella
 from lamella.errors import CheckpointError
 from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
-from lamella.models.hub import from_pretrained, load_encoder, model_card, save_pretrained
+from lamella.models.hub import from_pretrained, load_encoder, model_card, model_facts, save_pretrained
 from lamella.models.vit import ViTSettings
 
 SETTINGS = ViTSettings(patch_px=4, dim=16, depth=2, heads=2)
@@ -166,3 +166,13 @@ def test_a_card_states_what_its_reader_must_know() -> None:
         assert line in card
     with pytest.raises(KeyError, match="contract"):
         model_card(facts)
+
+
+def test_facts_are_kept_beside_the_model_and_do_not_change_it(tmp_path: Path, encoder: ViTEncoder) -> None:
+    facts = {"intensity": {"name": "window", "window": "lung"}}
+    save_pretrained(encoder, tmp_path / "model", "card", facts=facts, pretraining_slides=["b", "a"])
+    assert model_facts(tmp_path / "model") == facts | {"pretraining_slides": ["a", "b"]}
+    assert from_pretrained(tmp_path / "model").fingerprint == encoder.fingerprint
+    assert model_facts("colour-stats") == {}
+    with pytest.raises(CheckpointError, match="there is no such folder"):
+        model_facts(tmp_path / "nowhere")

@@ -35,7 +35,7 @@ def test_settings_reach_it(tmp_path, capsys):
     assert "4 volumes" in text
     assert "4 of 4 (tumor 1)" in text
     assert "3 patients with 1 to 2 volumes each" in text
-    assert "checked 4 volumes: no problem(s)" in text
+    assert "checked 4 volumes: no problems" in text
 
 
 def test_check_lists_what_cannot_be_read(tmp_path, capsys):
@@ -48,7 +48,7 @@ def test_check_lists_what_cannot_be_read(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "00000002_001.png: it is a damaged image" in text
     assert "00000001_000: 1 box(es) reach beyond its 64 x 64 pixels" in text
-    assert "checked 8 images: 2 problem(s)" in text
+    assert "checked 8 images: 2 problems" in text
 
 
 def test_check_finds_the_same_content_in_two_splits_and_under_two_labels(tmp_path, capsys):
@@ -60,7 +60,7 @@ def test_check_finds_the_same_content_in_two_splits_and_under_two_labels(tmp_pat
     text = capsys.readouterr().out
     assert "problem: the same content in two splits: test/dog/e (test), train/dog/b (train)" in text
     assert "problem: the same content under different labels: test/cat/f (test), test/dog/d (test)" in text
-    assert "checked 6 images: 2 problem(s), 2 a repetition of another" in text
+    assert "checked 6 images: 2 problems, 2 a repetition of another" in text
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,16 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
+from tests.verbs import tiny_space_time
+from tests.verbs.tiny_space_time import graded_volumes, volume_model
 
 from lamella.cli import main
 from lamella.config import Request
 from lamella.data.splits import LeakageError
 from lamella.formats.tables import read_csv
 from lamella.imaging.datasets.opening import DatasetSettings, open_collection
-from lamella.models.hub import save_pretrained
 from lamella.models.pretraining_record import PretrainingRecord
-from lamella.models.vit import ViT
-from lamella.models.volume_encoder import VolumeContract, VolumeEncoder
-from lamella.models.volume_vit import VolumeViTSettings
+from lamella.models.volume_encoder import VolumeEncoder
 from lamella.verbs import evaluate_volumes
 from lamella.verbs.volume_windows import corners
 
@@ -26,14 +24,7 @@ QUICK = ("segmentation.epochs=12", "segmentation.random_inits=1", "segmentation.
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny3d"
-    settings = VolumeViTSettings(dim=24, depth=1, heads=2, channels=1, patch=(2, 4, 4))
-    contract = VolumeContract("volume", 1, (8, 16, 16), (2, 4, 4), 24, spacing_mm=(2.0, 2.0, 2.0))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = VolumeEncoder(ViT(settings), contract, "tiny3d")
-    save_pretrained(encoder, folder, "card")
-    return folder
+    return volume_model(tmp_path_factory.mktemp("models") / "tiny3d")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +88,61 @@ def test_a_patient_of_the_pretraining_is_refused_and_can_be_fitted_on_only(model
 def test_a_model_of_images_is_refused(brains, tmp_path, capsys) -> None:
     assert main(["evaluate", "colour-stats", str(brains), "-o", str(tmp_path / "out")]) == 2
     assert "it is no encoder of volumes" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return graded_volumes(tmp_path_factory.mktemp("graded"))
+
+
+def test_labels_of_volumes_are_probed_beside_random_weights_and_statistics(model, graded, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    tasks = "tasks=[linear,knn,nshot,efficiency,multilabel,sites,segmentation]"
+    command = ["evaluate", str(model), str(graded), "-o", str(out), *tiny_space_time.QUICK, tasks]
+    assert main(command) == 0
+    read = results(out)
+    asked = {row["question"] for row in read["rows"]}
+    assert asked == {"Classification", "Few labels", "Data efficiency", "Sites left out"}
+    unasked = {skipped["question"]: skipped["reason"] for skipped in read["unasked"]}
+    assert "every item has one label" in unasked["Several labels"]
+    assert "no volume has a mask" in unasked["Segmentation"]
+    encoders = {row["encoder"] for row in read["rows"] if row["question"] == "Classification"}
+    assert {"tiny3d", "random init", "voxel statistics", "tiny3d, labels exchanged"} <= encoders
+    assert "tiny3d minus random init" in encoders
+    found = {(row["measure"], row["probe"], row["encoder"]): row["estimate"] for row in read["rows"]}
+    assert found["AUC", "linear", "voxel statistics"]["value"] > 0.9  # half of a volume is bright
+    assert found["AUC", "linear", "tiny3d"]["groups"] == 12
+    assert read["facts"]["volumes"] == "12 (12 judged)"
+    with np.load(out / "embedding.npz", allow_pickle=False) as stored:
+        assert stored["features"].shape == stored["random_init"].shape == (12, 24)
+    (out / "results.json").unlink()
+    monkeypatch.setattr(VolumeEncoder, "pooled", None)  # nothing is embedded again
+    assert main(command) == 0
+    assert results(out) == read
+
+
+def test_the_labels_decide_what_is_asked_and_without_them_nothing_is_embedded(model, graded, brains, tmp_path) -> None:
+    out = tmp_path / "graded"
+    assert main(["evaluate", str(model), str(graded), "-o", str(out), *tiny_space_time.QUICK]) == 0
+    assert {row["question"] for row in results(out)["rows"]} == {"Classification", "Few labels", "Sites left out"}
+    out = tmp_path / "brains"
+    assert main(["evaluate", str(model), str(brains), "-o", str(out), "tasks=[linear]"]) == 0
+    assert results(out)["unasked"] == [{"question": "linear", "reason": "no volume has a label"}]
+    assert not (out / "features").exists()
+
+
+def test_volumes_of_other_channels_are_listed_not_judged(model, graded, tmp_path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in graded.parent.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+    two = np.random.default_rng(0).normal(100, 10, (40, 36, 20, 2)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(two, np.eye(4)), data / "4.nii.gz")
+    command = ["evaluate", str(model), str(data / "manifest.csv"), "-o", str(tmp_path / "out"), *tiny_space_time.QUICK]
+    assert main([*command, "tasks=[linear]", "dataset.fourth=channel"]) == 1
+    (failed,) = read_csv(tmp_path / "out" / "failed.csv")
+    assert failed["item_id"] == "c4"
+    assert "2 channel(s), and the encoder takes 1" in failed["error"]
 
 
 @pytest.mark.parametrize(

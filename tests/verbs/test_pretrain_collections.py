@@ -14,11 +14,20 @@ from tests.tiny import TINY_RUN
 import lamella
 from lamella import cli
 from lamella.engine.log import read_monitors, read_steps
+from lamella.models.hub import model_facts
 from lamella.models.pretraining_record import pretraining_record
 
 ENCODER = ("method.encoder.dim=24", "method.encoder.depth=1", "method.encoder.heads=2")
 PREDICTOR = ("method.predictor.width=24", "method.predictor.depth=1", "method.predictor.heads=2")
-IMAGES = (*TINY_RUN, *ENCODER, "method.encoder.wave_min=4", "method.encoder.wave_max=64", "method.encoder.patch_px=4", "data.size_px=16", "budget.images=16")
+IMAGES = (
+    *TINY_RUN,
+    *ENCODER,
+    "method.encoder.wave_min=4",
+    "method.encoder.wave_max=64",
+    "method.encoder.patch_px=4",
+    "data.size_px=16",
+    "budget.images=16",
+)
 METHODS = {
     "lejepa": ("views.local_views=2", "views.local_px=8", "method.projector.hidden=[16]", "method.projector.dim=8"),
     "ijepa": PREDICTOR,
@@ -68,6 +77,7 @@ def test_images_leave_an_encoder_its_card_and_what_it_saw(name: str, chests: Pat
     assert record is not None
     assert len(record.items) == len(record.digests) == 16
     assert not any("test-" in item for item in record.items)
+    assert model_facts(tmp_path / "model")["intensity"]["name"] == "auto"  # what evaluate and embed take again
 
 
 def test_the_colours_of_the_training_images_are_in_the_contract(chests: Path, tmp_path: Path) -> None:
@@ -100,6 +110,7 @@ def test_volumes_in_time_are_films(tmp_path: Path) -> None:
     assert pretrained(tmp_path / "hearts", tmp_path / "run", "method.name=video", *sizes, *VOXELS) == 0
     encoder = lamella.from_pretrained(tmp_path / "run" / "model")
     assert encoder.pooled(torch.zeros(1, 3, 4, 16, 16, dtype=torch.uint8)).shape == (1, 24)
+    assert model_facts(tmp_path / "run" / "model") == {"frame_stride": 1}
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from lamella.data.films import PreparedFilm, frame_offsets, largest_window, prepared_film
 from lamella.data.kept import Kept
 from lamella.data.mask_sets import MaskSetsSettings, mask_batch
 from lamella.data.sample import Batch
 from lamella.data.training_items import Count, DrawSettings, TrainingItems
-from lamella.errors import ConfigError, ImageError
-from lamella.imaging.datasets.collection import Collection, Item, Measured
-from lamella.imaging.intensity import video_bytes
-from lamella.imaging.measured import Video, Volume
-from lamella.imaging.reading import slice_over_time
+from lamella.errors import ConfigError
+from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.spacing import resize_image
 from lamella.models.volume_encoder import VolumeContract
 from lamella.models.volume_vit import grid_of
@@ -67,23 +63,6 @@ class VideoDataSettings(DrawSettings):
         if self.scale[0] > self.scale[1] or self.aspect[0] > self.aspect[1]:
             raise ValueError("scale and aspect: the first must not be above the second")
         return self
-
-
-@dataclass(frozen=True)
-class PreparedFilm:
-    """A film, or the slices of a volume in time.
-
-    Attributes:
-        slices: uint8 (T, Y, X, 3) each, all of one size.
-        frame_ms: Milliseconds from frame to frame, where known.
-    """
-
-    slices: tuple[np.ndarray, ...]
-    frame_ms: float | None
-
-    @cached_property
-    def nbytes(self) -> int:
-        return sum(frames.nbytes for frames in self.slices)
 
 
 class VideoClips:
@@ -212,36 +191,20 @@ class VideoClips:
         self, film: PreparedFilm, item: Item, length: int, rng: np.random.Generator | None
     ) -> tuple[np.ndarray, float]:
         """Numbers of the clip's frames, and the share of them beyond the film's end; without `rng` of its middle."""
-        step = float(self.settings.frame_stride)
-        if self.settings.frame_ms is not None:
-            if film.frame_ms is None:
-                raise ImageError(
-                    item.item_id, "it does not say how fast its frames follow", "Set data.frame_stride, not frame_ms."
-                )
-            step = self.settings.frame_ms / film.frame_ms
-        numbers = np.rint(np.arange(self.settings.frames) * step).astype(np.int64)
+        settings = self.settings
+        numbers = frame_offsets(film, item.item_id, settings.frames, settings.frame_stride, settings.frame_ms)
         room = max(0, length - 1 - int(numbers[-1]))
         numbers += room // 2 if rng is None else int(rng.integers(room + 1))
         return np.minimum(numbers, length - 1), float((numbers >= length).mean())
 
     def _film(self, position: int) -> tuple[PreparedFilm, Item]:
         number, item = self.items.at(position)
-        film = self._kept.get((number, item.item_id), lambda: self._prepare(self._collections[number].read(item), item))
-        return film, item
-
-    def _prepare(self, measured: Measured, item: Item) -> PreparedFilm:
-        if isinstance(measured, Volume):
-            films = _films_of(measured)
-        elif isinstance(measured, Video):
-            films = [measured]
-        else:
-            raise ImageError(item.item_id, "it is a picture, not a film", "Leave it out.")
-        slices = tuple(
-            _reduced(video_bytes(film, self.settings.intensity), self.settings.max_side_px) for film in films
+        read, settings = self._collections[number].read, self.settings
+        film = self._kept.get(
+            (number, item.item_id),
+            lambda: prepared_film(read(item), item.item_id, settings.intensity, settings.max_side_px),
         )
-        for frames in slices:
-            frames.setflags(write=False)
-        return PreparedFilm(slices, films[0].frame_ms)
+        return film, item
 
     def _rng(self, use: int, position: int) -> np.random.Generator:
         return np.random.default_rng((use, position, self.seed))
@@ -268,35 +231,3 @@ def drawn_window(
         if 1 <= height <= rows and 1 <= width <= columns:
             return int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1)), height, width
     return largest_window(shape, aspect)
-
-
-def largest_window(shape: Sequence[int], aspect: tuple[float, float]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the largest part of these aspects in the middle of an image."""
-    rows, columns = shape
-    ratio = min(max(columns / rows, aspect[0]), aspect[1])
-    height, width = max(1, min(rows, round(columns / ratio))), max(1, min(columns, round(rows * ratio)))
-    return (rows - height) // 2, (columns - width) // 2, height, width
-
-
-def _films_of(volume: Volume) -> list[Video]:
-    """The slices of a volume in time that show something."""
-    if volume.fourth != "time":
-        raise ImageError(
-            volume.source,
-            "it is one volume, without points in time",
-            "Set method.name=volume, or data.dataset.fourth=time if its fourth axis is time.",
-        )
-    slices = range(volume.values_CZYX.shape[1])
-    seen = [z for z in slices if np.ptp(volume.values_CZYX[:, z]) > 0]
-    if not seen:
-        raise ImageError(volume.source, "all its slices are constant: there is nothing to see", "Leave it out.")
-    return [slice_over_time(volume, z) for z in seen]
-
-
-def _reduced(frames_TYXC: np.ndarray, max_side_px: int | None) -> np.ndarray:
-    """Frames no larger than that on their longest side."""
-    longest = max(frames_TYXC.shape[1:3])
-    if max_side_px is None or longest <= max_side_px:
-        return frames_TYXC
-    height, width = (max(1, round(side * max_side_px / longest)) for side in frames_TYXC.shape[1:3])
-    return np.stack([resize_image(frame, height, width) for frame in frames_TYXC])

@@ -42,6 +42,8 @@ FILE_FAULTS = (
 )
 # Values that an error quotes may be names: they are not shown.
 _QUOTED = re.compile(r"'[^']*'?|\"[^\"]*\"?")
+_NO_LENGTH = 0xFFFFFFFF  # an element that ends by a mark, not after so many bytes
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Above this a frame is damage: the largest detectors have 50 million pixels, 8 times fewer.
 MOST_PIXELS = 400_000_000
 
@@ -83,6 +85,31 @@ def read_dataset(path: Path, *, pixels: bool = True, tags: Sequence[str] | None 
         if not is_dicom(path):
             raise ImageError(path, "it is not a DICOM file (it lacks the mark DICM)", "Give a DICOM file.")
         return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags))
+
+
+def refuse_cut(path: Path, header: Dataset) -> None:
+    """Refuse a file that ends before its content does; pydicom takes what is there for the whole.
+
+    Args:
+        path: Named in the error.
+        header: As read from it, with pixels, and unchanged.
+
+    Raises:
+        ImageError: Its end is missing, an element is shorter than it states, or it is an image without pixels.
+    """
+    if not len(header):  # pydicom forgets all elements where a compressed image ends without its mark
+        raise ImageError(path, "it is truncated: its end is missing", AGAIN)
+    for tag in header.keys():  # noqa: SIM118  (iterating the data set itself would decode every element)
+        element = header.get_item(tag)
+        stated = getattr(element, "length", _NO_LENGTH)  # of elements that were not decoded yet
+        held = len(getattr(element, "value", None) or b"") if stated != _NO_LENGTH else 0
+        if stated != _NO_LENGTH and held < stated:
+            raise ImageError(
+                path, f"it is truncated: {held} of {stated} bytes of element {element.tag} are there", AGAIN
+            )
+    is_image = "Rows" in header or pydicom.uid.UID(text(header, "SOPClassUID")).name.endswith("Image Storage")
+    if is_image and not any(name in header for name in _PIXELS):
+        raise ImageError(path, "it is an image without pixels (element PixelData is missing)", AGAIN)
 
 
 def text(header: Dataset, name: str) -> str:

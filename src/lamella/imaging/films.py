@@ -65,7 +65,9 @@ def read_film(path: Path) -> Video:
             _check_end(path, _stated_s(container, stream), end_s, float(stream.average_rate or 0))
             return _video(path, frames, stream.frames, _frame_ms(stream))
     except (*PILLOW_FAULTS, av.error.FFmpegError) as error:
-        raise ImageError(path, f"it is a damaged video ({first_line(error)})", _AGAIN) from error
+        # FFmpeg's whole line holds a number, its own functions and the file's name once more.
+        said = first_line(getattr(error, "strerror", None) or error)
+        raise ImageError(path, f"it is a damaged video ({said})", _AGAIN) from error
 
 
 def _frames(path: Path, decoded: Iterable[Any]) -> tuple[list[np.ndarray], float]:

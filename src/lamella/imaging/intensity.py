@@ -146,6 +146,22 @@ def to_network(volume: Volume, settings: IntensitySettings = DEFAULT) -> np.ndar
     return scaled
 
 
+def refuse_blank(measured: MedicalImage | Volume | Video) -> None:
+    """Refuse what shows nothing, as every use of it would: for those who ask before they begin.
+
+    Raises:
+        ImageError: It is constant (a volume: one of its channels), or holds NaN or infinity.
+    """
+    if isinstance(measured, Volume):
+        together = [slice(None)] if measured.fourth == "time" else list(range(len(measured.values_CZYX)))
+        for place in together:
+            _check(measured.values_CZYX[place], measured.source or "the volume", _channel_noun(measured, place))
+    elif isinstance(measured, Video):
+        _check(measured.frames_TYXC, measured.source or "the video")
+    else:
+        _check(measured.values, measured.source or "the image")
+
+
 def zscore(values: np.ndarray, percentiles: tuple[float, float] = DEFAULT.percentiles) -> np.ndarray:
     """Distance from the foreground's mean in its standard deviations, outliers cut off at the percentiles.
 

@@ -9,19 +9,19 @@ import numpy as np
 
 from lamella.metrics.attentive import attentive_scores
 from lamella.metrics.comparison import Comparison, auc_title, class_measures, weighted
-from lamella.metrics.controls import exchange_labels
+from lamella.metrics.exchanged import exchanged_classes
 from lamella.metrics.image_study import ImageAnswer, ImageStudy, with_classes
 from lamella.metrics.ranking import auc
-from lamella.metrics.report import Row
+from lamella.metrics.report import Reference, Row
 from lamella.metrics.resamples import Resamples
 from lamella.metrics.scored import Scored, knn_scores, linear_scores
 
 CLASSES = "Classification"
 MEANING = (
-    "Can the class be read from the features of images that neither the probe nor the encoder saw? AUC does not depend "
+    "Can the class be read from the features of items that neither the probe nor the encoder saw? AUC does not depend "
     "on a threshold; accuracy is read beside balanced accuracy and the majority rate. The same table holds the same "
-    "network with random weights, plain pixel statistics, and labels exchanged between groups (chance, or there is a "
-    "leak)."
+    "network with random weights, plain statistics without a network, and labels exchanged between groups (chance, or "
+    "there is a leak)."
 )
 LINEAR, LAST_LAYERS, ATTENTIVE = "linear", "linear, last 4 layers", "attentive pooling"
 Fit = Callable[[np.ndarray, np.ndarray, ImageStudy], Scored]
@@ -57,7 +57,9 @@ def ask_classes(study: ImageStudy, probes: Sequence[str] = (LINEAR, "knn")) -> I
                 for encoder, them in scored.items()
             }
             lies = None if sham is None else [weighted(name, lie[test], each.scores) for lie, each in sham]
-            rows += comparison.rows(asked, probe, found, None if lies is None else resamples.of(lies), notes)
+            constant = None if sham is None else _constant(name, [lie[test] for lie, _ in sham], classes)
+            control = None if lies is None else resamples.of(lies)
+            rows += comparison.rows(asked, probe, found, control, notes, constant)
             if name in (auc_title(classes), "balanced accuracy"):
                 gaps, sentences = comparison.differences(asked, probe)
                 differences += gaps
@@ -80,12 +82,18 @@ def _probes(study: ImageStudy, probes: Sequence[str]) -> dict[str, tuple[Mapping
 
 
 def _exchanged(study: ImageStudy, features: np.ndarray, fit: Fit) -> list[tuple[np.ndarray, Scored]]:
-    """Probes of the judged encoder fitted and judged on labels that were exchanged between groups."""
+    """Probes of the judged encoder fitted and judged on labels that were exchanged between groups of each part."""
     pairs = []
     for draw in range(study.probes.control_draws):
-        lie = exchange_labels(study.labels, study.groups, len(study.class_names), study.seed + 1 + draw)
+        lie = exchanged_classes(study, draw)
         pairs.append((lie, fit(features, lie, study)))
     return pairs
+
+
+def _constant(name: str, lies: Sequence[np.ndarray], classes: int) -> Reference:
+    """What a constant answer gets on exchanged labels: groups of unlike sizes or mixed labels change their balance."""
+    each = [class_measures(lie, classes)[name].baseline for lie in lies]
+    return Reference(each[0].name, float(np.mean([one.value for one in each])))
 
 
 def _tabulate(

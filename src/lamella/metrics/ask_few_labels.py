@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from lamella.config import Settings
+from lamella.metrics.bootstrap import Estimate
 from lamella.metrics.comparison import Comparison, auc_title, class_measures, weighted
 from lamella.metrics.image_study import Count, ImageAnswer, ImageStudy, Part, Strength, with_classes
 from lamella.metrics.label_draws import share_rows, shot_rows
@@ -81,7 +82,8 @@ def ask_few_labels(study: ImageStudy, settings: NShotSettings) -> ImageAnswer:
             name: [[_n_shot(study, ready, rows, settings.c) for rows in drawn] for ready in replicates]
             for name, replicates in scaled.items()
         }
-        table.add(f"linear, {shots} a class", scores, {"shots": shots, "labels": len(drawn[0][0])})
+        said, _ = table.add(f"linear, {shots} a class", scores, {"shots": shots, "labels": len(drawn[0][0])})
+        table.conclusions += said
     if not table.rows:
         raise CannotAsk("; ".join(f"n = {each.question.rpartition(' ')[2]}: {each.reason}" for each in unasked))
     return table.answer(notes, tuple(unasked), "nshot")
@@ -103,9 +105,14 @@ def ask_efficiency(
     """
     study = with_classes(study)
     table = _Draws(study, EFFICIENCY)
-    for share in settings.shares:
+    sentences: dict[float, list[str]] = {}
+    gaps: dict[float, Estimate] = {}
+    complete: list[float] = []
+    for share in sorted(settings.shares):
         draws = 1 if share >= 1 else settings.draws
         parts = [tuple(_shared(study, part, share, draw) for part in study.parts) for draw in range(draws)]
+        if all(len(np.unique(study.labels[part.train])) == len(study.class_names) for those in parts for part in those):
+            complete.append(share)
         scores = {
             name: [[_on_share(study, features, those) for those in parts] for features in replicates]
             for name, replicates in study.features.items()
@@ -113,11 +120,33 @@ def ask_efficiency(
         if supervised is not None:
             scores[SUPERVISED] = [[supervised(study, those, study.seed + draw) for draw, those in enumerate(parts)]]
         labels = round(np.mean([len(part.train) for part in parts[0]]))
-        table.add(f"linear, {share:.0%} of the labels ({labels})", scores, {"share": share, "labels": labels})
+        probe = f"linear, {share:.0%} of the labels ({labels})"
+        sentences[share], gap = table.add(probe, scores, {"share": share, "labels": labels})
+        if gap is not None:
+            gaps[share] = gap
+    shown = sorted({*complete[:1], max(sentences)})
+    table.conclusions = [text for share in shown for text in sentences[share]] + _from_which_share(study, gaps)
     notes = [f"{EFFICIENCY}: {SUPERVISED}: {budget}"] if supervised is not None else []
     if all(len(np.unique(study.labels[part.val])) > 1 for part in study.parts):
         notes.append(f"{EFFICIENCY}: choices are made on the whole validation split, whose labels are not counted")
     return table.answer(notes, (), "efficiency")
+
+
+def _from_which_share(study: ImageStudy, gaps: Mapping[float, Estimate]) -> list[str]:
+    """From which share of the labels on the judged encoder is better than its random twin, in one sentence."""
+    if not gaps:
+        return []
+    better, last = [share for share, gap in gaps.items() if gap.low > 0], max(gaps)
+    lead = f"{EFFICIENCY}: {study.judged} is measurably better than {study.twin}"
+    on = [share for share in gaps if all(other in better for other in gaps if other >= share)]
+    if on:
+        below = [f"{share:.0%}" for share in better if share < min(on)]
+        also = f", and on {', '.join(below)}, with a share between where it is not" if below else ""
+        where = f"from {min(on):.0%} of the labels on" if len(on) > 1 else f"on {last:.0%} of the labels"
+        return [f"{lead} {where}{also}."]
+    if better:
+        return [f"{lead} on {', '.join(f'{share:.0%}' for share in better)} of the labels, no longer on {last:.0%}."]
+    return [f"{EFFICIENCY}: {study.judged} is measurably better than {study.twin} on no share of the labels."]
 
 
 Scores = Mapping[str, Sequence[Sequence[np.ndarray]]]
@@ -138,8 +167,8 @@ class _Draws:
         self.summary: list[dict[str, Any]] = []
         self.each_draw: list[dict[str, Any]] = []
 
-    def add(self, probe: str, scores: Scores, facts: Mapping[str, Any]) -> None:
-        """The rows of one number of labels."""
+    def add(self, probe: str, scores: Scores, facts: Mapping[str, Any]) -> tuple[list[str], Estimate | None]:
+        """The rows of one number of labels; gives its sentences, and the judged encoder minus its random twin."""
         main = auc_title(len(self.study.class_names))
         draws = len(next(iter(scores.values()))[0])
         shared = {**facts, "draws": draws}
@@ -164,8 +193,11 @@ class _Draws:
                 lines[row.encoder] |= {key: spot.value, f"{key}_low": spot.low, f"{key}_high": spot.high}
         gaps, sentences = self.comparison.differences(self.measures[main], probe)
         self.differences += gaps
-        self.conclusions += [text for text in sentences if " pretraining " in text or SUPERVISED in text]
         self.summary += list(lines.values())
+        said = [text for text in sentences if " pretraining " in text or SUPERVISED in text]
+        beside = list(scores)[1:]
+        gap = gaps[beside.index(self.study.twin)].estimate if self.study.twin in beside else None
+        return said, gap
 
     def answer(self, notes: Sequence[str], unasked: tuple[Unasked, ...], file: str) -> ImageAnswer:
         return ImageAnswer(

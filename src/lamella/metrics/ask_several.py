@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lamella.metrics.comparison import CONSTANT, Asked, Comparison
-from lamella.metrics.controls import exchange_rows
+from lamella.metrics.exchanged import exchanged_marks
 from lamella.metrics.image_study import ImageAnswer, ImageStudy, Part, labelled_only
 from lamella.metrics.ranking import auc, average_precision
 from lamella.metrics.report import MATCHES, Reference, Row
@@ -21,7 +21,7 @@ from lamella.metrics.study import CannotAsk
 
 SEVERAL = "Several labels"
 MEANING = (
-    "Which of the classes does an image show? AUC and average precision of each class, their means over the classes "
+    "Which of the classes does an item show? AUC and average precision of each class, their means over the classes "
     "that can be judged, and at a threshold of 0.5 the exact match (all classes of an item right) beside the "
     "element-wise accuracy, which alone flatters: most classes are absent from most items."
 )
@@ -46,7 +46,7 @@ def ask_several(study: ImageStudy) -> ImageAnswer:
     resamples = Resamples(study.groups[test], seed=study.seed)
     comparison = Comparison(SEVERAL, resamples, study.judged, study.twin, study.noun)
     scores = {name: [_scores(each, marks, study) for each in them] for name, them in study.features.items()}
-    lies = [exchange_rows(marks, study.groups, study.seed + 1 + draw) for draw in range(study.probes.control_draws)]
+    lies = [exchanged_marks(study, marks, draw) for draw in range(study.probes.control_draws)]
     shams = [(lie[test], _scores(study.features[study.judged][0], lie, study)) for lie in lies]
     rows: list[Row] = []
     differences: list[Row] = []

@@ -56,8 +56,18 @@ class Comparison:
         found: Mapping[str, Resampled],
         control: Resampled | None = None,
         notes: Mapping[str, str] | None = None,
+        control_baseline: Reference | None = None,
     ) -> list[Row]:
-        """One row for each encoder, and one for the judged encoder's probe of exchanged labels."""
+        """One row for each encoder, and one for the judged encoder's probe of exchanged labels.
+
+        Args:
+            asked: The measure.
+            probe: What read it.
+            found: Encoder -> its values.
+            control: Of the exchanged labels.
+            notes: Encoder -> what must be said about its fits.
+            control_baseline: What a constant answer gets on the exchanged labels, where it is not the same.
+        """
         self._found[asked.name, probe] = dict(found)
         beside = None if control is None else Reference(EXCHANGED, float(control.point_R.mean()))
         rows = [
@@ -77,7 +87,8 @@ class Comparison:
         if control is not None:
             estimate = self.resamples.estimate(control, asked.bounds)
             name = f"{self.judged}, {EXCHANGED}"
-            rows.append(Row(self.question, asked.name, probe, name, estimate, asked.baseline, "neither"))
+            constant = control_baseline or asked.baseline
+            rows.append(Row(self.question, asked.name, probe, name, estimate, constant, "neither"))
         return rows
 
     def differences(self, asked: Asked, probe: str) -> tuple[list[Row], list[str]]:

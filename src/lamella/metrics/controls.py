@@ -15,7 +15,7 @@ import numpy as np
 _CANDIDATES = 200
 
 
-def exchange_labels(labels: np.ndarray, slides: np.ndarray, classes: int, seed: int) -> np.ndarray:
+def exchange_labels(labels: np.ndarray, slides: np.ndarray, classes: int, seed: int | tuple[int, int]) -> np.ndarray:
     """Exchange labels in whole slides.
 
     Slides that each have one label swap it among themselves. Where labels vary within slides, each slide renames its
@@ -53,7 +53,7 @@ def _agreement(truth: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean([(other[truth == label] == label).mean() for label in np.unique(truth)]))
 
 
-def exchange_rows(marks: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def exchange_rows(marks: np.ndarray, groups: np.ndarray, seed: int | tuple[int, int]) -> np.ndarray:
     """Exchange the labels of whole groups, for items of several labels.
 
     Each group takes the rows of another one (a cyclic shift of the groups by chance), repeated or cut to its own

@@ -29,6 +29,7 @@ __all__ = [
     "from_pretrained",
     "load_encoder",
     "model_card",
+    "model_facts",
     "portable_spec",
     "save_pretrained",
 ]
@@ -85,7 +86,12 @@ def portable_spec(spec: str) -> str:
 
 
 def save_pretrained(
-    encoder: ViTEncoder | VolumeEncoder, folder: str | Path, card: str, *, pretraining_slides: Iterable[str] | None = None
+    encoder: ViTEncoder | VolumeEncoder,
+    folder: str | Path,
+    card: str,
+    *,
+    pretraining_slides: Iterable[str] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model folder. The configuration comes last, so a folder that has one is whole.
 
@@ -94,6 +100,7 @@ def save_pretrained(
         folder: Made if absent; a model in it is replaced.
         card: Markdown of README.md, see `model_card`.
         pretraining_slides: Slide ids that were trained on; an evaluation must know them. None if that is not known.
+        facts: Plain values that whoever shows the encoder images must know, such as how their intensity was prepared.
 
     Raises:
         StorageError: The disk took no more.
@@ -110,9 +117,22 @@ def save_pretrained(
         "vit": encoder.vit.settings.model_dump(),
         "contract": encoder.contract.facts(),
         "fingerprint": encoder.fingerprint,
-        "facts": {} if pretraining_slides is None else {"pretraining_slides": sorted(pretraining_slides)},
+        "facts": dict(facts or {})
+        | ({} if pretraining_slides is None else {"pretraining_slides": sorted(pretraining_slides)}),
     }
     write_json(folder / CONFIG_FILE, config)
+
+
+def model_facts(spec: str | Path) -> dict[str, Any]:
+    """The facts that a model was saved with; none of an encoder that is no own model.
+
+    Raises:
+        CheckpointError: As for `from_pretrained`.
+    """
+    if not (Path(spec) / CONFIG_FILE).is_file() and (str(spec) == COLOUR_STATS or named_spec(str(spec))):
+        return {}
+    facts = _read_config(_folder(spec)).get("facts")
+    return dict(facts) if isinstance(facts, dict) else {}
 
 
 def _format_of(encoder: ViTEncoder | VolumeEncoder) -> str:

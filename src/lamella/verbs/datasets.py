@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from lamella.imaging.datasets.layouts import Adapter
 from lamella.imaging.datasets.opening import ADAPTERS, open_collection
 from lamella.imaging.datasets.problems import named
 from lamella.imaging.datasets.settings import DatasetSettings
+from lamella.imaging.intensity import refuse_blank
 from lamella.imaging.measured import MedicalImage
 from lamella.verbs.progress import progress
 
@@ -24,7 +26,7 @@ class Config(DatasetSettings):
     """Settings of `lamella datasets`."""
 
     check: bool = False
-    """Decode every image and every mask; list what cannot be read, and content that stands in two splits."""
+    """Decode every image and every mask; list what cannot be read or is of one value, and content in two splits."""
 
 
 def run(request: Request) -> int:
@@ -39,7 +41,19 @@ def run(request: Request) -> int:
     settings = DatasetSettings(**{key: getattr(config, key) for key in DatasetSettings.model_fields})
     collection = open_collection(request.paths[0], settings)
     print("\n".join(_contents(collection)))
-    return _check(collection) if config.check else 0
+    failed = _check(collection) if config.check else 0
+    if not failed:
+        print(f"next: {shlex.join(['lamella', *_next(request, collection, checked=config.check)])}")
+    return failed
+
+
+def _next(request: Request, collection: Collection, *, checked: bool) -> list[str]:
+    path = str(request.paths[0])
+    if not checked:
+        return ["datasets", path, *request.overrides, "check=true"]
+    method = "lejepa" if collection.kind == "image" else collection.kind
+    read_as = [f"data.dataset.{setting}" for setting in request.overrides if not setting.startswith("check=")]
+    return ["preview", path, "-o", "previews", f"method.name={method}", *read_as]
 
 
 def _layout(adapter: Adapter) -> str:
@@ -119,7 +133,7 @@ def _check(collection: Collection) -> int:
         print(f"... and {len(bad) - _SHOWN} more")
     repeated = sum(len(items) - 1 for items in same.values())
     print(
-        f"checked {_count(len(collection), collection.kind)}: {len(bad) or 'no'} problem(s), "
+        f"checked {_count(len(collection), collection.kind)}: {_count(len(bad), 'problem') if bad else 'no problems'}, "
         f"{repeated or 'none'} a repetition of another"
     )
     return 1 if bad else 0
@@ -138,6 +152,7 @@ def _contradictions(same: dict[str, list[Item]]) -> Iterator[str]:
 def _unreadable(collection: Collection, item: Item) -> Iterator[str]:
     try:
         measured = collection.read(item)
+        refuse_blank(measured)
         if item.boxes and isinstance(measured, MedicalImage):
             rows, columns = measured.values.shape[:2]
             outside = sum(x1 > columns or y1 > rows for _, _, x1, y1, _ in item.boxes)

@@ -19,7 +19,7 @@ from lamella.formats.atomic import whole_file, write_json
 from lamella.formats.tables import read_csv, write_csv
 from lamella.imaging.confidentiality import EDITION, Action
 from lamella.imaging.deidentify import Dates, Report, Rules, deidentify, identity_of
-from lamella.imaging.dicom_header import file_faults, is_dicom, read_dataset, text
+from lamella.imaging.dicom_header import file_faults, is_dicom, read_dataset, refuse_cut, text
 from lamella.imaging.pseudonyms import Pseudonyms, load_key
 from lamella.verbs.progress import progress
 
@@ -145,6 +145,7 @@ def _all(files: Sequence[Path], out: Path, rules: Rules) -> _Done:
 def _one(path: Path, out: Path, rules: Rules, written: dict[Path, Path]) -> tuple[Path, dict[str, Any]]:
     header = read_dataset(path)
     with file_faults(path):
+        refuse_cut(path, header)
         target = _target(header, out, rules)
         if target in written:
             raise ImageError(path, f"its SOPInstanceUID is that of {written[target]} too", "Keep one of them.")

@@ -71,7 +71,9 @@ class Config(Settings):
 
 CONFIGS: dict[str, type[Settings]] = {
     "of slides (DATA is the folder of a slide index)": Config,
-    "of images (DATA is a data set of 2-D images)": embed_collection.Config,
+    "of images (DATA is a data set of 2-D images)": embed_collection.SCHEMAS["image"],
+    "of volumes (DATA is a data set of 3-D images)": embed_collection.SCHEMAS["volume"],
+    "of films (DATA is a data set of films, or of volumes in time)": embed_collection.SCHEMAS["video"],
 }
 
 
@@ -118,7 +120,7 @@ class _Work:
 
 
 def run(request: Request) -> int:
-    """Embed every slide of the index, or every image; what fails is listed in failed.csv and the others go on."""
+    """Embed every slide, image, volume or film; what fails is listed in failed.csv and the others go on."""
     model, index_folder = model_and_index(request)
     if index_folder.exists() and not (index_folder / INDEX_FILE).is_file():
         return embed_collection.run(request, embed_collection.open_data(request))

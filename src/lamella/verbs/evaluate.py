@@ -1,4 +1,4 @@
-"""`lamella evaluate MODEL DATA -o results`: what did the encoder learn? By what DATA is: slides, images or volumes.
+"""`lamella evaluate MODEL DATA -o results`: what did the encoder learn? Of slides, images, volumes or films.
 
 Every answer stands beside the same network with random weights, plain statistics, the constant answer and exchanged
 labels. A question that cannot be asked is answered by the reason.
@@ -11,13 +11,14 @@ from pathlib import Path
 from lamella.config import Request, Settings
 from lamella.errors import LamellaError
 from lamella.slides.index import INDEX_FILE
-from lamella.verbs import evaluate_images, evaluate_slides, evaluate_volumes
+from lamella.verbs import evaluate_images, evaluate_slides, evaluate_videos, evaluate_volumes
 from lamella.verbs.embed_collection import open_data
 
 CONFIGS: dict[str, type[Settings]] = {
     "of slides (DATA is the folder of a slide index)": evaluate_slides.Config,
     "of images (DATA is a data set of 2-D images)": evaluate_images.Config,
     "of volumes (DATA is a data set of 3-D images)": evaluate_volumes.Config,
+    "of films (DATA is a data set of films, or of volumes in time)": evaluate_videos.Config,
 }
 
 
@@ -25,7 +26,7 @@ def run(request: Request) -> int:
     """Judge an encoder and write results.md and results.json.
 
     Raises:
-        LamellaError: There are not two paths, or the data are of a kind that is not evaluated.
+        LamellaError: There are not two paths, or what they name does not belong together.
     """
     if len(request.paths) != 2:
         raise LamellaError(
@@ -41,9 +42,7 @@ def run(request: Request) -> int:
         return evaluate_images.run(request, collection)
     if collection.kind == "volume":
         return evaluate_volumes.run(request, collection)
-    raise LamellaError(
-        data, "it holds videos, for which there is no evaluation yet", "Give a data set of images or volumes."
-    )
+    return evaluate_videos.run(request, collection)
 
 
 def is_slide_index(data: Path) -> bool:

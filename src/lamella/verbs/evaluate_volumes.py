@@ -1,39 +1,39 @@
-"""`lamella evaluate MODEL DATASET -o results` on a data set of volumes: segmentation, and finding lesions.
+"""`lamella evaluate MODEL DATASET -o results` on a data set of volumes: what labels say, segmentation, finding lesions.
 
-Each group (patient) is left out in turn, or the data set's own test part is judged.
+The data set's own test part is judged; without one, groups (patients) are dealt to folds, or left out one at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from lamella import __version__
-from lamella.config import Request, Settings
-from lamella.data.volumes import PreparedVolumes, VolumeDataSettings
+from lamella.config import Request
+from lamella.data.volumes import PreparedVolumes
 from lamella.engine.rundir import claim
-from lamella.engine.world import DeviceName, choose_device
+from lamella.engine.world import choose_device
 from lamella.errors import ImageError, LamellaError
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.datasets.identity import item_digest
-from lamella.imaging.datasets.opening import DatasetSettings
-from lamella.imaging.intensity import IntensitySettings
 from lamella.metrics.ask_masks import MEANINGS
-from lamella.metrics.image_study import Part
-from lamella.metrics.report import Report
+from lamella.metrics.image_study import ImageAnswer, Part
+from lamella.metrics.report import Report, Unasked
 from lamella.metrics.segmented import SegmentationSettings, Windows
 from lamella.metrics.study import CannotAsk
 from lamella.models.encoders import random_twin
 from lamella.models.hub import load_encoder
 from lamella.models.pretraining_record import pretraining_record
 from lamella.models.volume_encoder import VolumeEncoder
+from lamella.verbs import evaluate_videos
 from lamella.verbs.evaluate_masks import TokenMakers, mask_questions
 from lamella.verbs.evaluate_report import (
     FAILED,
@@ -43,42 +43,37 @@ from lamella.verbs.evaluate_report import (
     command_of,
     finish,
     record_failures,
+    write_embedding,
     write_tables,
 )
 from lamella.verbs.image_masks import cached_tokens
-from lamella.verbs.image_scope import Scope, Seen, parts_of, scope_of
+from lamella.verbs.image_scope import Scope, parts_of, scope_of
 from lamella.verbs.judged_tiles import slug
+from lamella.verbs.label_questions import LABEL_MEANINGS, label_questions
+from lamella.verbs.label_study import counts_of, items_digest, study_report
 from lamella.verbs.rival_encoders import RANDOM
+from lamella.verbs.space_time_study import LabelSettings, label_tasks, space_time_study
+from lamella.verbs.space_time_views import VolumeViewSettings, volume_views
 from lamella.verbs.volume_windows import VolumeWindows
 
-_IGNORED = ("cache_mb", "device")
+_IGNORED = ("batch_size", "cache_mb", "device")
 _EACH_GROUP = 10**6  # more folds than groups: one is left out at a time
+Task = Literal["linear", "knn", "nshot", "efficiency", "multilabel", "sites", "segmentation", "detection"]
+_MEANINGS = {**LABEL_MEANINGS, **MEANINGS}
 RAW = "raw voxels"  # of each patch, as tokens: what a head makes of them without any encoder
 
 
-class Config(Settings):
+class Config(VolumeViewSettings, LabelSettings):
     """Settings of `lamella evaluate` on volumes."""
 
-    dataset: DatasetSettings = DatasetSettings()
-    """How the folder or file is read as a data set."""
-    tasks: tuple[Literal["segmentation", "detection"], ...] = ("segmentation",)
-    """What is asked; detection reads lesions out of the segmentation."""
-    intensity: IntensitySettings | None = None
-    """How measured values are normalised; the model's own rule unless given."""
-    seen: Seen = "refuse"
-    """Judged items whose group was in pretraining: refuse, leave_out, or train (fit on them, never judge them)."""
+    tasks: tuple[Task, ...] = ()
+    """What is asked; empty asks linear, knn and nshot of labelled data, multilabel, sites and segmentation where the
+    data have them. efficiency and detection (lesions read out of the segmentation) are asked only by name."""
     segmentation: SegmentationSettings = SegmentationSettings(batch_size=2)
     """The head and its training; side_px does not apply to volumes."""
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share by which neighbouring windows overlap."""
     folds: Annotated[int, Field(ge=2)] | None = None
-    """Folds over the groups where the data set states no test split; null leaves out one group at a time."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of folds, heads and intervals."""
-    cache_mb: Annotated[int, Field(ge=0)] = 2048
-    """Prepared volumes kept in memory."""
-    device: DeviceName = "auto"
-    """Where the encoders run."""
+    """Folds of the segmentation over the groups where the data set states no test split; null leaves out one group at a
+    time. Folds of the probes are probes.folds."""
 
 
 def run(request: Request, collection: Collection) -> int:
@@ -87,99 +82,135 @@ def run(request: Request, collection: Collection) -> int:
     Raises:
         LamellaError: The model is not one of volumes, or a setting does not apply.
     """
-    resolved = request.resolve(Config)
-    config, model = resolved.config, str(request.paths[0])
+    model = str(request.paths[0])
     encoder = load_encoder(model)
-    if not isinstance(encoder, VolumeEncoder) or encoder.contract.kind != "volume":
+    if isinstance(encoder, VolumeEncoder) and encoder.contract.kind == "video":  # it takes slices of volumes in time
+        return evaluate_videos.run(request, collection)
+    if not isinstance(encoder, VolumeEncoder):
         raise LamellaError(model, "it is no encoder of volumes, and the data are volumes", "Give one that is.")
+    resolved = request.resolve(Config)
+    config = resolved.config
+    config.refuse_supervised()
     if config.segmentation.side_px is not None:
         raise LamellaError("segmentation.side_px", "it does not apply to volumes", "Leave it out.")
-    scope = scope_of(
-        collection,
-        pretraining_record(model),
-        seen=config.seen,
-        digest=partial(item_digest, collection),
-        known=False,
-    )
-    groups = len({item.group for item in scope.items})
-    counts = f"{len(scope.items)} volumes of {groups} {collection.group_noun}s"
-    print("\n".join([*scope.warnings, *scope.notes, counts]))
+    digest = partial(item_digest, collection)
+    scope = scope_of(collection, pretraining_record(model), seen=config.seen, digest=digest, known=False)
+    print("\n".join([*scope.warnings, *scope.notes, counts_of(collection, scope)]))
     if request.dry_run:
         print(resolved.text())
         return 0
     out = request.folder()
-    inputs = {"encoder_fingerprint": encoder.fingerprint, "items": [item.item_id for item in scope.items]}
+    inputs = {"encoder_fingerprint": encoder.fingerprint, "items": items_digest(scope)}
     claimed = claim(out, resolved.tree(), resolved.origins, verb="evaluate", ignore=_IGNORED, inputs=inputs)
     if claimed.resumed and (out / RESULTS).exists() and not (out / FAILED).exists():
         print(f"nothing to do: {out / RESULTS} holds these results already")
         return 0
     device, reason = choose_device(config.device)
     print(f"{encoder.name} on {device.type} ({reason})")
-    failed: dict[str, str] = {}
-    ready = partial(_ready, encoder, scope, collection, config, out, device, failed)
+    return _judged(Work(encoder, scope, collection, config, out, device), request)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the questions are asked of."""
+
+    encoder: VolumeEncoder
+    scope: Scope
+    collection: Collection
+    config: Config
+    out: Path
+    device: torch.device
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def _judged(work: Work, request: Request) -> int:
+    """Ask, and write what was answered."""
+    config, collection = work.config, work.collection
+    tasks = config.tasks or _tasks(collection)
+    views = volume_views(collection, work.encoder.contract, config)
+    labelled = [task for task in tasks if task not in ("segmentation", "detection")]
+    questions, study, scope, unasked = [], None, work.scope, []
+    if labelled and any(item.labels is not None for item in scope.items):
+        study, scope, failed = space_time_study(work.encoder, scope, collection, views, config, work.out, work.device)
+        work.failed.update(failed)
+        questions = label_questions(labelled, study, config.nshot, config.efficiency)
+    else:
+        unasked = [Unasked(task, "no volume has a label") for task in labelled]
+    ready = partial(_ready, work, views.volumes)
     names = tuple(collection.mask_classes)
-    questions = mask_questions(
-        config.tasks, ready, names, config.segmentation, twin=RANDOM, noun="volumes", seed=config.seed
-    )
-    answers, unasked = ask_all(questions)
-    record_failures(out, failed)
+    questions += mask_questions(tasks, ready, names, config.segmentation, twin=RANDOM, noun="volumes", seed=config.seed)
+    answers, skipped = ask_all(questions)
+    record_failures(work.out, work.failed)
+    unasked += skipped
+    files = write_tables(work.out, answers)
+    if study is not None:
+        files.append(write_embedding(work.out, study))
+        report = study_report(study, scope, answers, unasked, (), command_of(request), collection, _MEANINGS)
+    else:
+        report = _masks_report(work, answers, unasked, command_of(request))
+    return finish(report, work.out, files, work.failed, "volumes")
+
+
+def _tasks(collection: Collection) -> tuple[Task, ...]:
+    """What the data can answer at once; of neither labels nor masks, what then says that there are none."""
+    tasks: list[Any] = label_tasks(collection)
+    if not tasks or (collection.read_mask is not None and any(item.mask is not None for item in collection.items)):
+        tasks.append("segmentation")
+    return tuple(tasks)
+
+
+def _masks_report(work: Work, answers: Sequence[ImageAnswer], unasked: Sequence[Unasked], command: str) -> Report:
+    """What was found where no labels were asked about."""
+    scope, collection = work.scope, work.collection
+    groups = len({item.group for item in scope.items})
     notes = [note for answer in answers for note in answer.notes]
-    report = Report(
-        title=f"What did {encoder.name} learn from {collection.name}?",
+    return Report(
+        title=f"What did {work.encoder.name} learn from {collection.name}?",
         rows=[row for answer in answers for row in answer.rows],
-        meanings=MEANINGS,
+        meanings=_MEANINGS,
         warnings=scope.warnings,
         conclusions=[text for answer in answers for text in answer.conclusions],
         unasked=unasked,
         notes=[*scope.notes, *dict.fromkeys(notes), *cautions(groups, collection.group_noun)],
         facts={
             "data set": collection.name,
-            "volumes": len(scope.items) - len(failed),
+            "volumes": len(scope.items) - len(work.failed),
             "groups": f"{groups} (by {collection.group_noun})",
             "licence of the data": collection.licence or "not stated",
             "version": __version__,
         },
-        command=command_of(request),
+        command=command,
     )
-    return finish(report, out, write_tables(out, answers), failed, "volumes")
 
 
-def _ready(
-    encoder: VolumeEncoder,
-    scope: Scope,
-    collection: Collection,
-    config: Config,
-    out: Path,
-    device: torch.device,
-    failed: dict[str, str],
-) -> tuple[Windows, TokenMakers, Sequence[Item], tuple[Part, ...]]:
+def _ready(work: Work, volumes: PreparedVolumes) -> tuple[Windows, TokenMakers, Sequence[Item], tuple[Part, ...]]:
     """Windows, tokens, items and parts of the volumes that have a mask.
 
     Raises:
         CannotAsk: There are no masks, or no class is named in them.
     """
+    encoder, collection, config, scope = work.encoder, work.collection, work.config, work.scope
     without = {item.item_id: "it has no mask" for item in scope.items if item.mask is None}
     if collection.read_mask is None or len(without) == len(scope.items):
         raise CannotAsk("no volume has a mask")
     if not collection.mask_classes:
         raise CannotAsk("the data set does not say what the values of its masks mean")
-    volumes = PreparedVolumes(collection, _data_settings(encoder, config))
     for item in scope.items:
         if item.item_id not in without:
             try:
                 volumes.mask(item)
             except ImageError as error:
-                failed[item.item_id] = str(error)
-    scope = scope.keep(without | failed)
+                work.failed[item.item_id] = str(error)
+    scope = scope.keep(without | work.failed)
     shown = VolumeWindows(volumes, scope.items, encoder, config.overlap)
 
     def tokens(name: str, number: int) -> np.ndarray:
         one = encoder if name == encoder.name else random_twin(encoder, number)
-        one.to(device)
+        one.to(work.device)
         facts = repr((one.fingerprint, config.overlap, volumes.settings.model_dump(), [i.item_id for i in scope.items]))
         key = hashlib.sha256(facts.encode()).hexdigest()[:16]
-        path = out / "features" / f"{slug(f'{name} {number}')}-tokens.safetensors"
-        return cached_tokens(path, key, lambda: shown.tokens(one, device))
+        path = work.out / "features" / f"{slug(f'{name} {number}')}-tokens.safetensors"
+        return cached_tokens(path, key, lambda: shown.tokens(one, work.device))
 
     makers: TokenMakers = {
         encoder.name: [partial(tokens, encoder.name, 0)],
@@ -189,15 +220,3 @@ def _ready(
     strata = np.zeros(len(scope.items), np.int64)
     parts = parts_of(scope, strata, config.folds or _EACH_GROUP, config.seed)
     return shown.windows(), makers, scope.items, parts
-
-
-def _data_settings(encoder: VolumeEncoder, config: Config) -> VolumeDataSettings:
-    """Prepared as in pretraining: the model's spacing and, unless another is given, its intensity rule."""
-    contract = encoder.contract
-    own = IntensitySettings.model_validate(dict(contract.intensity)) if contract.intensity else IntensitySettings()
-    return VolumeDataSettings(
-        spacing_mm=contract.spacing_mm,
-        crop=contract.size,
-        intensity=config.intensity or own,
-        cache_mb=config.cache_mb,
-    )

@@ -5,7 +5,7 @@ A run folder or a results folder alone is explained by its curves, scatters and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,7 @@ from lamella.verbs.explain_items import (
 from lamella.verbs.explain_logs import is_results, is_run, result_sections, run_section
 from lamella.verbs.explain_pages import Drawn, encoder_section
 from lamella.verbs.image_features import ViewSettings
+from lamella.verbs.own_intensity import with_own_intensity
 from lamella.verbs.progress import progress
 from lamella.view.page import Section, write_page
 from lamella.view.scatter import ScatterSettings
@@ -82,17 +83,22 @@ class Config(Settings):
 def run(request: Request) -> int:
     """Draw what can be drawn of the paths given, and a page that lists it; 1 if some items could not be read."""
     resolved = request.resolve(Config)
-    config = resolved.config
     model, data, logs = _understood(request)
+    if model is not None:
+        resolved = with_own_intensity(resolved, model)
+    config = resolved.config
     if request.dry_run:
         print(resolved.text())
         print(f"would explain {', '.join(str(path) for path in request.paths)}")
         return 0
     inputs = {"paths": [str(path) for path in request.paths]}
+    # Opened before the folder is claimed: what cannot be opened leaves no claim behind that would refuse the next try.
+    encoder = None if model is None else load_encoder(model)
+    readers = [] if encoder is None or data is None else list(_readers(encoder, data, config))
     claimed = claim(request.folder(), resolved.tree(), resolved.origins, verb="explain", ignore=_IGNORED, inputs=inputs)
     folder, sections, failed = claimed.folder, [], {}
-    if model is not None and data is not None:
-        sections, failed = _explain_model(model, data, config, folder)
+    if encoder is not None and data is not None:
+        sections, failed = _explain_model(encoder, data, readers, config, folder)
     for path in logs:
         if is_run(path):
             sections.append(run_section(path, folder))
@@ -136,13 +142,13 @@ def _understood(request: Request) -> tuple[str | None, Path | None, list[Path]]:
 # ---- a model on data ------------------------------------------------------------------------------------------------
 
 
-def _explain_model(model: str, data: Path, config: Config, folder: Path) -> tuple[list[Section], dict[str, str]]:
+def _explain_model(
+    encoder: Any, data: Path, readers: Sequence[tuple[str, Any]], config: Config, folder: Path
+) -> tuple[list[Section], dict[str, str]]:
     """Pages of a model, and the items that could not be read."""
-    encoder: Any = load_encoder(model)
-    choice = Choice(config.item_ids, config.items, config.seed, config.view, config.frames, config.channel)
     failed: dict[str, str] = {}
     shown: list[Shown] = []
-    for name, read in progress(list(_readers(encoder, data, config, choice)), "read"):
+    for name, read in progress(readers, "read"):
         try:
             shown.append(read())
         except (ImageError, SlideError) as error:
@@ -158,12 +164,13 @@ def _explain_model(model: str, data: Path, config: Config, folder: Path) -> tupl
     return sections, failed
 
 
-def _readers(encoder: Any, data: Path, config: Config, choice: Choice) -> Iterator[tuple[str, Any]]:
+def _readers(encoder: Any, data: Path, config: Config) -> Iterator[tuple[str, Any]]:
     """(name, how to read it) of each item.
 
     Raises:
         LamellaError: The encoder does not take such data.
     """
+    choice = Choice(config.item_ids, config.items, config.seed, config.view, config.frames, config.channel)
     contract = encoder.contract
     takes = contract.kind if isinstance(contract, VolumeContract) else "image"
     if (data / INDEX_FILE).is_file():
@@ -171,7 +178,7 @@ def _readers(encoder: Any, data: Path, config: Config, choice: Choice) -> Iterat
         for shown in shown_tiles(SlideIndex.load(data), contract, choice):
             yield shown.name, partial(_given, shown)
         return
-    collection = open_collection(data, config.dataset)
+    collection = open_collection(data, config.dataset, under="dataset.")
     # A film encoder takes slices of volumes in time, too.
     _refuse_other(
         encoder, takes, ("volume", "video") if collection.kind == "volume" else (collection.kind,), collection

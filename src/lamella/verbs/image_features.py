@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -157,8 +157,25 @@ def embed_items(
         device: Where the encoder is.
     """
     work = _Work(encoder, views, size_px or encoder.contract.size_px, last_layers, tokens, batch_size, device)
+    return stored_features(work, items, folder, label)
+
+
+class FeatureWork(Protocol):
+    """How some items become features."""
+
+    def key(self, items: Sequence[Item]) -> str:
+        """16 hex digits of what the features depend on."""
+
+    def arrays(self, items: Sequence[Item]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Name -> (n, ...) arrays of the items that can be read, in their order, and the errors of the others."""
+
+
+def stored_features(
+    work: FeatureWork, items: Sequence[Item], folder: Path, label: str, chunk_items: int = _CHUNK
+) -> Embedded:
+    """Features of all items, a file for each chunk; what an earlier run stored is read."""
     found = Embedded({}, {}, {}, {})
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    chunks = [items[start : start + chunk_items] for start in range(0, len(items), chunk_items)]
     for number, chunk in enumerate(progress(chunks, f"embed, {label}")):
         path, key = folder / f"{number:05d}.safetensors", work.key(chunk)
         stored = read_arrays(path, key, len(chunk))

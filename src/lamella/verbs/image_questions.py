@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lamella.imaging.datasets.collection import Collection, Item
-from lamella.metrics import ask_classes, ask_few_labels, ask_finetuned, ask_masks, ask_several, ask_sites
+from lamella.metrics import ask_finetuned, ask_masks
 from lamella.metrics.finetuned import finetuned_scores
-from lamella.metrics.image_study import ImageStudy, Part
+from lamella.metrics.image_study import ImageAnswer, ImageStudy, Part
 from lamella.metrics.segmented import Windows
 from lamella.metrics.study import CannotAsk
 from lamella.models.encoders import Encoder, Twinned, random_twin
@@ -26,16 +26,10 @@ from lamella.verbs.image_masks import RAW, MaskedItems, cached_tokens, side_of
 from lamella.verbs.image_scope import Scope, parts_of
 from lamella.verbs.image_settings import Config, tasks_of
 from lamella.verbs.judged_tiles import slug
+from lamella.verbs.label_questions import LABEL_MEANINGS, label_questions
 from lamella.verbs.rival_encoders import COLOUR, PIXELS, RANDOM, Makers
 
-MEANINGS = {
-    ask_classes.CLASSES: ask_classes.MEANING,
-    **ask_few_labels.MEANINGS,
-    ask_finetuned.FINETUNED: ask_finetuned.MEANING,
-    ask_several.SEVERAL: ask_several.MEANING,
-    ask_sites.SITES: ask_sites.MEANING,
-    **ask_masks.MEANINGS,
-}
+MEANINGS = {**LABEL_MEANINGS, **ask_masks.MEANINGS}
 
 
 @dataclass(frozen=True)
@@ -56,21 +50,16 @@ class Work:
 def questions_of(work: Work) -> list[Question]:
     """The questions that the tasks name, in a fixed order."""
     study, config, tasks = work.study, work.config, tasks_of(work.config, work.collection)
-    questions: list[Question] = []
-    if probes := [task for task in ("linear", "knn") if task in tasks]:
-        questions.append((ask_classes.CLASSES, partial(ask_classes.ask_classes, study, probes)))
-    if "nshot" in tasks:
-        questions.append((ask_few_labels.FEW, partial(ask_few_labels.ask_few_labels, study, config.nshot)))
-    if "efficiency" in tasks:
-        supervised = partial(_from_scratch, work) if config.efficiency.supervised else None
-        ask = partial(ask_few_labels.ask_efficiency, study, config.efficiency, supervised, config.finetune.budget())
-        questions.append((ask_few_labels.EFFICIENCY, ask))
-    if "finetune" in tasks:
-        questions.append((ask_finetuned.FINETUNED, partial(_finetuned, work)))
-    if "multilabel" in tasks:
-        questions.append((ask_several.SEVERAL, partial(ask_several.ask_several, study)))
-    if "sites" in tasks:
-        questions.append((ask_sites.SITES, partial(ask_sites.ask_sites, study)))
+    supervised = partial(_from_scratch, work) if config.efficiency.supervised else None
+    questions = label_questions(
+        tasks,
+        study,
+        config.nshot,
+        config.efficiency,
+        supervised=supervised,
+        budget=config.finetune.budget(),
+        finetuned=partial(_finetuned, work),
+    )
     names = tuple(work.collection.mask_classes)
     twin = RANDOM if RANDOM in work.encoders else None
     ready = partial(_masked, work)
@@ -118,7 +107,7 @@ def _from_scratch(work: Work, study: ImageStudy, parts: tuple[Part, ...], seed: 
     ).scores
 
 
-def _finetuned(work: Work) -> ask_few_labels.ImageAnswer:
+def _finetuned(work: Work) -> ImageAnswer:
     _trainable(work.encoder)
 
     def pretrained(study: ImageStudy, seed: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from lamella.engine.log import StepRow, read_monitors, read_steps
 from lamella.engine.loop import Batch, Method, Outcome, TrainSettings, train
 from lamella.engine.rundir import claim, settings_hash
 from lamella.engine.world import World, start_world
-from lamella.errors import ConfigError, LamellaError
+from lamella.errors import ConfigError, ImageError, LamellaError
 from lamella.models.hub import CONFIG_FILE, model_card
 from lamella.verbs.monitors import alarms, measure
 from lamella.verbs.pretrain_course import Course, RunSettings
@@ -57,6 +57,15 @@ _COURSES: dict[str, Callable[[Request, Any], Course]] = {
 def run(request: Request) -> int:
     """Train until the budget is spent, then export the encoder; a rerun goes on from the newest checkpoint."""
     name = _method_name(request)
+    try:
+        return _run(request, name)
+    except ImageError as error:  # one item ends the run; there may be more of them
+        data = " ".join(map(str, request.paths[:1]))
+        remedy = f"{error.remedy} `lamella datasets {data} check=true` lists all such items before you train."
+        raise ImageError(error.thing, error.cause, remedy) from error
+
+
+def _run(request: Request, name: str) -> int:
     resolved = request.resolve(CONFIGS[name])
     config = resolved.config
     with start_world(config.device, config.precision) as world:

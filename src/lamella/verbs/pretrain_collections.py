@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 
 from lamella.config import Request
@@ -29,7 +30,7 @@ def open_collections(request: Request, settings: DatasetSettings) -> list[Collec
             "no data set is given",
             "Example: `lamella pretrain pneumoniamnist.npz method.name=lejepa -o runs/first`.",
         )
-    collections = [open_collection(path, settings) for path in request.paths]
+    collections = [open_collection(path, settings, under="data.dataset.") for path in request.paths]
     names = [collection.name for collection in collections]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -45,13 +46,21 @@ def summary(collections: Sequence[Collection], seen: Seen) -> tuple[tuple[str, s
     for collection in collections:
         items = [item for owner, item in seen if owner is collection]
         groups = len({item.group for item in items})
-        lines.append(
-            (
-                f"{collection.kind}s",
-                f"{len(items):,} of {len(collection):,} of {collection.name}, {groups:,} {collection.group_noun}s",
-            )
-        )
+        told = f"{groups:,} {collection.group_noun}{'' if groups == 1 else 's'}"
+        lines.append((f"{collection.kind}s", f"{len(items):,} of {len(collection):,} of {collection.name}, {told}"))
     return tuple(lines)
+
+
+def next_command(request: Request, seen: Seen) -> str:
+    """What to type next, with {model} for the model folder; the first data set is read as it was here.
+
+    Without labels and masks there is nothing to evaluate, and what the model looks at can be drawn.
+    """
+    judged = any(item.labels is not None or item.mask is not None for item in seen[0][0].items)
+    verb, out = ("evaluate", "results") if judged else ("explain", "pictures")
+    read_as = [setting.removeprefix("data.") for setting in request.overrides if setting.startswith("data.dataset.")]
+    words = shlex.join([str(request.paths[0]), "-o", out, *read_as])
+    return f"lamella {verb} {{model}} {words.replace('{', '{{').replace('}', '}}')}"
 
 
 def collection_inputs(seen: Seen) -> dict[str, str]:

@@ -16,7 +16,14 @@ from lamella.methods.jepa import Jepa, JepaSettings
 from lamella.methods.lejepa import LeJepa, LeJepaSettings
 from lamella.models.contract import InputContract
 from lamella.models.hub import save_pretrained
-from lamella.verbs.pretrain_collections import collection_inputs, open_collections, pretraining_record_of, summary
+from lamella.verbs.own_intensity import intensity_facts
+from lamella.verbs.pretrain_collections import (
+    collection_inputs,
+    next_command,
+    open_collections,
+    pretraining_record_of,
+    summary,
+)
 from lamella.verbs.pretrain_course import Course, RunSettings
 
 
@@ -59,7 +66,7 @@ def images_course(request: Request, config: LeJepaConfig | MaskedConfig) -> Cour
     samples, method = _samples_and_method(config, images, contract)
 
     def save(folder: Path, card: str) -> None:
-        save_pretrained(method.encoder(), folder, card)
+        save_pretrained(method.encoder(), folder, card, facts=intensity_facts(config.data.intensity))
         pretraining_record_of(images.items).write(folder)
 
     return Course(
@@ -77,7 +84,7 @@ def images_course(request: Request, config: LeJepaConfig | MaskedConfig) -> Cour
         },
         held=samples.held,
         save=save,
-        next_command=f"lamella evaluate {{model}} {request.paths[0]} -o results",
+        next_command=next_command(request, images.items),
     )
 
 
@@ -88,8 +95,9 @@ def _contract(config: LeJepaConfig | MaskedConfig, images: TrainingImages) -> In
         patch = vit.patch_px * (config.data.mpp or 1.0)
         raise ConfigError(
             [
-                f"method.encoder.wave_min: {vit.wave_min:g} is too long for views of {view:g}: places would look alike; "
-                f"set method.encoder.wave_min={2 * patch:g} (two patches) and .wave_max={4 * view:g} (four views)"
+                f"method.encoder.wave_min: {vit.wave_min:g} is too long for views of {view:g}: all places would "
+                f"look alike; set method.encoder.wave_min={2 * patch:g} (two patches) and .wave_max={4 * view:g} "
+                "(four views)"
             ],
             "pretrain",
         )

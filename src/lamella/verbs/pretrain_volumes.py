@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lamella.config import Request
 from lamella.data.clips import VideoClips, VideoDataSettings
@@ -15,8 +16,16 @@ from lamella.engine.optim import OptimSettings
 from lamella.methods.space_time import SpaceTimeJepa, VideoSettings, VolumeSettings, space_time_jepa
 from lamella.models.hub import save_pretrained
 from lamella.models.volume_encoder import VolumeContract
-from lamella.verbs.pretrain_collections import Seen, collection_inputs, open_collections, pretraining_record_of, summary
+from lamella.verbs.pretrain_collections import (
+    Seen,
+    collection_inputs,
+    next_command,
+    open_collections,
+    pretraining_record_of,
+    summary,
+)
 from lamella.verbs.pretrain_course import Course, RunSettings
+from lamella.verbs.space_time_views import STRIDE
 
 # V-JEPA's recipe (arXiv 2404.08471, appendix): as I-JEPA's, with a smaller rate for its smaller batches here.
 _OPTIM = OptimSettings(lr=6e-4, lr_start=2e-4, lr_end=1e-6, weight_decay=0.04, weight_decay_end=0.4)
@@ -81,13 +90,20 @@ def _course(
             "limits": "Not tested on modalities, devices or organs other than those of the data above.",
         },
         held=samples.held,
-        save=partial(_save, method, seen),
-        next_command=f"lamella evaluate {{model}} {request.paths[0]} -o results",
+        save=partial(_save, method, seen, _facts(config)),
+        next_command=next_command(request, seen),
     )
 
 
-def _save(method: SpaceTimeJepa, seen: Seen, folder: Path, card: str) -> None:
-    save_pretrained(method.encoder(), folder, card)
+def _facts(config: VolumeConfig | VideoConfig) -> dict[str, Any]:
+    """What the contract does not say: how far the frames of a clip are apart where films are taken as they are."""
+    if isinstance(config, VideoConfig) and config.data.frame_ms is None:
+        return {STRIDE: config.data.frame_stride}
+    return {}
+
+
+def _save(method: SpaceTimeJepa, seen: Seen, facts: dict[str, Any], folder: Path, card: str) -> None:
+    save_pretrained(method.encoder(), folder, card, facts=facts)
     pretraining_record_of(seen).write(folder)
 
 

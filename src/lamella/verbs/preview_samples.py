@@ -12,24 +12,20 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor
 
-from lamella.config import Request, Settings
-from lamella.data.clips import VideoClips, VideoDataSettings
-from lamella.data.images import ImageDataSettings, TrainingImages
-from lamella.data.mask_sets import MaskSetsSettings
-from lamella.data.masked_images import MaskedImages, MaskedImageSettings
+from lamella.config import Request
+from lamella.data.clips import VideoClips
+from lamella.data.images import TrainingImages
+from lamella.data.masked_images import MaskedImages
 from lamella.data.masks.mask import Mask
-from lamella.data.multi_crop import MultiCrops, MultiCropSettings
+from lamella.data.multi_crop import MultiCrops
 from lamella.data.volume_crops import VolumeCrops
-from lamella.data.volumes import VolumeDataSettings
 from lamella.engine.rundir import claim
 from lamella.errors import ImageError
 from lamella.formats.tables import write_csv
-from lamella.methods.ijepa import IJepaSettings
-from lamella.methods.jepa import JepaSettings
-from lamella.methods.lejepa import LeJepaSettings
-from lamella.methods.space_time import VideoSettings, VolumeSettings
 from lamella.verbs.pretrain_collections import open_collections
-from lamella.verbs.pretrain_images import LeJepaConfig, MaskedConfig
+from lamella.verbs.pretrain_course import RunSettings
+from lamella.verbs.pretrain_images import JepaConfig, LeJepaConfig, MaskedConfig
+from lamella.verbs.pretrain_volumes import VideoConfig, VolumeConfig
 from lamella.verbs.progress import progress
 from lamella.view.marks import PALETTE, Colour
 from lamella.view.mask_pictures import mask_over_frames, mask_over_image, mask_over_planes
@@ -38,58 +34,44 @@ from lamella.view.planes import Cut, common_scale, drawn, image_cut, video_cuts,
 
 FAILED = "failed.csv"
 # They change how samples are fetched, not what they are.
-_IGNORED = ("data.workers", "data.batch_size", "data.samples_per_epoch", "data.cache_mb")
+_IGNORED = (
+    *("data.workers", "data.batch_size", "data.samples_per_epoch", "data.cache_mb"),
+    *("optim", "budget", "log", "checkpoint", "device", "precision"),
+)
 _GLOBAL, _LOCAL = PALETTE[4], PALETTE[3]
 _VIEW_COLUMNS = 4
 _FRAMES = 8  # of a clip side by side; more are too small to see a patch in
 _MASK_TEXT = "What the encoder is shown is left as it is; pale: hidden; coloured: asked for, a colour for each target."
 
 
-class SampleSettings(Settings):
-    """What previews of all methods have in common. Give pretraining's settings of `data`, `views` or `masks`."""
+class SampleSettings(RunSettings):
+    """What previews of all methods have in common: a preview takes a pretraining run's own profile or run file.
+
+    What only training needs (optim, budget, ...) changes no picture.
+    """
 
     num_samples: Annotated[int, Field(ge=1)] = 8
     """Samples to draw: the first that training with these settings and this seed would get."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the samples; the same as in pretraining shows the same samples."""
 
 
-class LeJepaPreview(SampleSettings):
+class LeJepaPreview(SampleSettings, LeJepaConfig):
     """Settings of `lamella preview DATA method.name=lejepa`."""
 
-    method: LeJepaSettings = LeJepaSettings()
-    data: ImageDataSettings = LeJepaConfig().data
-    views: MultiCropSettings = MultiCropSettings()
 
-
-class IJepaPreview(SampleSettings):
+class IJepaPreview(SampleSettings, MaskedConfig):
     """Settings of `lamella preview DATA method.name=ijepa`."""
 
-    method: IJepaSettings = IJepaSettings()
-    data: ImageDataSettings = MaskedConfig().data
-    masks: MaskedImageSettings = MaskedImageSettings()
 
-
-class JepaPreview(IJepaPreview):
+class JepaPreview(SampleSettings, JepaConfig):
     """Settings of `lamella preview DATA method.name=jepa`."""
 
-    method: JepaSettings = JepaSettings()  # type: ignore[assignment]
 
-
-class VolumePreview(SampleSettings):
+class VolumePreview(SampleSettings, VolumeConfig):
     """Settings of `lamella preview DATA method.name=volume`."""
 
-    method: VolumeSettings = VolumeSettings()
-    data: VolumeDataSettings = VolumeDataSettings()
-    masks: MaskSetsSettings = MaskSetsSettings()
 
-
-class VideoPreview(SampleSettings):
+class VideoPreview(SampleSettings, VideoConfig):
     """Settings of `lamella preview DATA method.name=video`."""
-
-    method: VideoSettings = VideoSettings()
-    data: VideoDataSettings = VideoDataSettings()
-    masks: MaskSetsSettings = MaskSetsSettings()
 
 
 Draw = Callable[[int], tuple[str, Image.Image]]

@@ -17,13 +17,16 @@ RANDOM, PIXELS, COLOUR = "random init", "pixel statistics", "colour statistics"
 Makers = dict[str, list[Callable[[], Encoder]]]
 
 
-def encoders_beside(encoder: Encoder, random_inits: int, imagenet: str, *, grey: bool) -> tuple[Makers, list[str]]:
+def encoders_beside(
+    encoder: Encoder, random_inits: int, imagenet: str, imagenet_px: int | None = None, *, grey: bool
+) -> tuple[Makers, list[str]]:
     """Makers of the judged encoder first, then of those that it must beat; and notes on what could not be had.
 
     Args:
         encoder: The judged one.
         random_inits: Networks with random weights.
         imagenet: An encoder trained on photographs, `auto` or `none`.
+        imagenet_px: Side that its images get, where it is not its own; its name then says so.
         grey: Without colour statistics.
 
     Raises:
@@ -46,5 +49,9 @@ def encoders_beside(encoder: Encoder, random_inits: int, imagenet: str, *, grey:
             raise
         notes.append(f"No encoder trained on ImageNet stands in the table: {error}")
         return encoders, notes
-    encoders[f"ImageNet ({name})" if name == _IMAGENET else name] = [lambda: other]
+    shown, own = "", other.contract.size_px
+    if imagenet_px is not None and imagenet_px != own:
+        shown = f" at {imagenet_px} px"
+        notes.append(f"{name} was shown {imagenet_px} px (imagenet_px), where {own} px are what it was made for")
+    encoders[f"ImageNet ({name}{shown})" if name == _IMAGENET else f"{name}{shown}"] = [lambda: other]
     return encoders, notes

@@ -169,7 +169,7 @@ def _collection(
         read=ReadFiles(kind, columns.image if len(columns.image) > 1 else (), fourth=settings.stated_fourth),
         classes=settings.classes or tuple(sorted(found)),
         multi_label=settings.separator is not None,
-        group_noun=settings.group_noun or _noun(columns.group),
+        group_noun=settings.group_noun or _noun(columns.group) or kind,
         read_mask=ReadMask(kind, settings.mask_classes) if masked else None,
         mask_classes=mask_classes,
         origin=f"your own: {path}",
@@ -179,7 +179,8 @@ def _collection(
 
 
 def _noun(column: str | None) -> str:
-    return "image" if column is None else column.lower().removesuffix("_id").removesuffix(" id").replace("_", " ")
+    """What the column's name calls a group; nothing without a column, where each item is its own."""
+    return "" if column is None else column.lower().removesuffix("_id").removesuffix(" id").replace("_", " ")
 
 
 ADAPTER = Adapter(
@@ -193,8 +194,8 @@ ADAPTER = Adapter(
     licence="as its owner says",
     uses=frozenset(
         {
-            *("kind", "fourth", "id", "image", "folder", "suffix", "label", "separator", "no_finding", "classes", "group"),
-            *("group_noun", "site", "split", "mask", "mask_classes", "boxes"),
+            *("kind", "fourth", "id", "image", "folder", "suffix", "label", "separator", "no_finding", "classes"),
+            *("group", "group_noun", "site", "split", "mask", "mask_classes", "boxes"),
         }
     ),
     fits=_fits,

@@ -58,7 +58,7 @@ def _open(path: Path, settings: DatasetSettings) -> Collection:
     refuse(path, problems, _REMEDY)
     kind = kind_of_all(path, found.items, settings)
     labels = {label for item in items for label in item.labels or ()}
-    grouped = "patient" if found.patients else "group" if settings.group_pattern else "image"
+    grouped = "patient" if found.patients else "group" if settings.group_pattern else kind
     collection = Collection(
         name=path.absolute().name,
         kind=kind,

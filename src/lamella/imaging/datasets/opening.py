@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lamella.errors import DatasetError
@@ -29,18 +30,26 @@ _GENERIC = (csv_manifest, folder)
 ADAPTERS: dict[str, Adapter] = {module.ADAPTER.name: module.ADAPTER for module in (*_KNOWN, *_GENERIC)}
 
 
-def open_collection(path: Path | str, settings: DatasetSettings | None = None) -> Collection:
+def open_collection(path: Path | str, settings: DatasetSettings | None = None, *, under: str = "") -> Collection:
     """List the items of a data set with labels, groups and splits; nothing is decoded or downloaded.
 
     Args:
         path: Its folder, its archive or its CSV.
         settings: What the layout does not say.
+        under: What comes before their names where the user gives them, such as `data.dataset.`; remedies say it.
 
     Raises:
         DatasetError: There is no such path, its layout is unknown or could be two, a setting does not belong to it,
             or something is wrong in it (missing files, unknown labels, repeated ids, a leaking split): all is listed.
     """
-    path, settings = Path(path), settings or DatasetSettings()
+    try:
+        return _opened(Path(path), settings or DatasetSettings())
+    except DatasetError as error:
+        error.remedy = re.sub(rf"\b({'|'.join(DatasetSettings.model_fields)})=", rf"{under}\1=", error.remedy)
+        raise
+
+
+def _opened(path: Path, settings: DatasetSettings) -> Collection:
     if not path.exists():
         raise DatasetError(path, "there is no such file or folder", "Correct the path.")
     adapter, place = (ADAPTERS[settings.name], path) if settings.name != "auto" else _recognise(path)
@@ -87,7 +96,8 @@ def _recognise(path: Path) -> tuple[Adapter, Path]:
         raise DatasetError(
             path,
             f"its layout is not known, and it holds {named([each.name for each in (*archives, *tables)])}",
-            "Give one of these files itself, or set name=folder to take the images below it.",
+            f"Give {'it' if len(archives) + len(tables) == 1 else 'one of them'} instead of the folder, or set "
+            "name=folder to take the images below it.",
         )
     return folder.ADAPTER, path
 
