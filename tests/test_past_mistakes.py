@@ -48,7 +48,7 @@ from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
 from lamella.models.hub import load_encoder, save_pretrained
 from lamella.models.pretraining_record import PretrainingRecord
 from lamella.models.vit import ViTSettings
-from lamella.verbs.image_scope import scope_of
+from lamella.verbs.evaluation.scope import scope_of
 
 TESTS = Path(__file__).parent
 
@@ -122,7 +122,7 @@ def test_the_ratio_is_not_reached(ratio: float) -> None:
 
 def test_a_blank_image_for_a_missing_file(tmp_path: Path) -> None:
     """Deeper: imaging/datasets/test_refusals.py::test_images_that_are_missing_or_there_twice,
-    verbs/test_pretrain_collections.py::test_one_image_that_cannot_be_read_ends_the_run_and_is_named,
+    verbs/pretraining/test_collections.py::test_one_image_that_cannot_be_read_ends_the_run_and_is_named,
     data/test_masked_images.py::test_what_cannot_be_masked_or_read_is_refused_and_nothing_replaced,
     test_bad_images.py::test_pretraining_ends_and_nothing_takes_its_place.
     """
@@ -214,7 +214,7 @@ def schemas_within(schema: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_yaml_keys_that_nobody_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Deeper: test_config.py::test_all_problems_come_at_once_with_suggestion_and_origin,
-    verbs/test_pretrain_collections.py::test_settings_that_do_not_fit_are_refused,
+    verbs/pretraining/test_collections.py::test_settings_that_do_not_fit_are_refused,
     imaging/datasets/test_refusals.py::test_a_setting_that_the_layout_does_not_use.
     """
     schemas = {each for schema in all_schemas() for each in schemas_within(schema)}
@@ -254,7 +254,7 @@ def test_a_checkpoint_without_the_models_configuration(tmp_path: Path) -> None:
 def test_string_labels_crash(tmp_path: Path) -> None:
     """Deeper: imaging/datasets/test_csv_manifest.py::test_every_column_by_its_name_and_by_setting,
     imaging/datasets/test_known_layouts.py::test_ham10000,
-    verbs/test_evaluate_images.py::test_a_data_set_of_images_gets_a_table_with_everything_beside_the_model.
+    verbs/evaluation/test_images.py::test_a_data_set_of_images_gets_a_table_with_everything_beside_the_model.
     """
     collection = open_collection(make_glas(tmp_path))
     assert collection.classes == ("benign", "malignant")
@@ -275,8 +275,8 @@ def patients(splits: dict[str, str | None]) -> Collection:
 def test_image_level_splits(tmp_path: Path) -> None:
     """Images of one patient were on both sides.
 
-    Deeper: verbs/test_image_scope.py::test_folds_judge_each_item_once_and_never_tear_a_group,
-    verbs/test_image_scope.py::test_a_group_in_train_and_test_is_named,
+    Deeper: verbs/evaluation/test_scope.py::test_folds_judge_each_item_once_and_never_tear_a_group,
+    verbs/evaluation/test_scope.py::test_a_group_in_train_and_test_is_named,
     data/test_splits.py::test_no_group_is_in_two_folds_and_no_fold_is_empty,
     metrics/test_ask_sites.py::test_no_group_and_no_site_of_the_judged_rows_is_fitted_on,
     metrics/test_attentive.py::test_without_a_validation_split_groups_of_the_training_part_choose_and_test_rows_never.
@@ -293,11 +293,11 @@ def test_image_level_splits(tmp_path: Path) -> None:
 
 
 def test_pretraining_on_test_images() -> None:
-    """Deeper: verbs/test_image_scope.py::test_judged_items_that_were_in_pretraining_are_refused_by_name,
+    """Deeper: verbs/evaluation/test_scope.py::test_judged_items_that_were_in_pretraining_are_refused_by_name,
     data/test_training_items.py::test_groups_of_the_excluded_split_are_left_out_whole,
-    verbs/test_evaluate_images.py::test_a_test_image_that_was_in_pretraining_is_refused,
-    verbs/test_evaluate_volumes.py::test_a_patient_of_the_pretraining_is_refused_and_can_be_fitted_on_only,
-    verbs/test_evaluate_slides.py::test_seen_slides_can_be_refused_or_left_out,
+    verbs/evaluation/test_images.py::test_a_test_image_that_was_in_pretraining_is_refused,
+    verbs/evaluation/test_volumes.py::test_a_patient_of_the_pretraining_is_refused_and_can_be_fitted_on_only,
+    verbs/evaluation/test_slides.py::test_seen_slides_can_be_refused_or_left_out,
     test_bad_images.py::test_judged_images_of_the_pretraining_are_refused_by_every_name_they_go_by.
     """
     toys = patients({"p1": "train", "p2": "test", "p3": "test"})
@@ -312,7 +312,7 @@ def test_pretraining_on_test_images() -> None:
 def test_fabricated_labels_and_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without labels a table was drawn from random ones; without a run, curves from a formula.
 
-    Deeper: verbs/test_evaluate_images.py::test_what_the_data_cannot_answer_is_said,
+    Deeper: verbs/evaluation/test_images.py::test_what_the_data_cannot_answer_is_said,
     view/test_curves.py::test_a_run_without_steps_is_not_drawn,
     verbs/test_explain.py::test_paths_that_are_nothing_are_refused,
     view/test_efficiency.py::test_a_damaged_table_is_refused,

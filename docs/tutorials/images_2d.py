@@ -90,7 +90,7 @@ else:
         "method.encoder.wave_min=8 method.encoder.wave_max=128"
     )
     EFFORT = "budget.images=2400 optim.lr=5e-3 log.tensorboard=false"
-    PROBES = "random_inits=1 imagenet=none"
+    PROBES = "random_inits=3 imagenet=none"
 
 # %% Look before you train
 lamella(f"preview {data} -o {OUT}/previews num_samples=2 {SHAPE}")

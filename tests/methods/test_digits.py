@@ -35,7 +35,7 @@ from lamella.models.contract import InputContract
 from lamella.models.predictor import PredictorSettings
 from lamella.models.projector import ProjectorSettings
 from lamella.models.vit import INIT_STD, ViTSettings
-from lamella.verbs.monitors import alarms, measure
+from lamella.verbs.pretraining.monitors import alarms, measure
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,8 @@ from lamella.models.vit import ViT, ViTSettings
 from lamella.models.volume_encoder import VolumeContract, VolumeEncoder
 from lamella.models.volume_vit import VolumeViTSettings
 from lamella.verbs import explain
-from lamella.verbs.explain_items import Choice, chosen
-from lamella.verbs.image_features import ViewSettings
+from lamella.verbs.evaluation.image_features import ViewSettings
+from lamella.verbs.pictures.items import Choice, chosen
 
 RNG = np.random.default_rng(0)
 

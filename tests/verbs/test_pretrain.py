@@ -30,7 +30,7 @@ from lamella.slides.indexing import build_index
 from lamella.slides.manifest import read_manifest
 from lamella.slides.tissue import TissueSettings
 from lamella.verbs import pretrain
-from lamella.verbs.pretrain_slides import CrossConfig
+from lamella.verbs.pretraining.slides import CrossConfig
 
 SAMPLING = CrossSampling(
     profile_id="test", context_fov_um=64, target_fov_um=16, targets_per_context=2, target_margin_um=0

@@ -26,12 +26,12 @@ from lamella.formats.atomic import write_text
 from lamella.slides.phantom import LABEL_STEP_PX0, write_phantoms
 from lamella.verbs import anchors as anchors_verb
 from lamella.verbs import embed as embed_verb
-from lamella.verbs import evaluate_slides
 from lamella.verbs import index as index_verb
 from lamella.verbs import pretrain as pretrain_verb
 from lamella.verbs import preview as preview_verb
 from lamella.verbs.demo_page import Road, show
-from lamella.verbs.pretrain_slides import CrossConfig
+from lamella.verbs.evaluation import slides as slide_evaluation
+from lamella.verbs.pretraining.slides import CrossConfig
 
 PROFILE = "demo"
 DEFAULT_OUT = Path("demo_out")
@@ -42,7 +42,7 @@ _VERBS: dict[str, Callable[[Request], int]] = {
     "preview": preview_verb.run,
     "pretrain": pretrain_verb.run,
     "embed": embed_verb.run,
-    "evaluate": evaluate_slides.run,
+    "evaluate": slide_evaluation.run,
 }
 
 
@@ -68,7 +68,7 @@ class Config(Settings):
     preview: preview_verb.Config = preview_verb.Config()
     pretrain: CrossConfig = CrossConfig()
     embed: embed_verb.Config = embed_verb.Config()
-    evaluate: evaluate_slides.Config = evaluate_slides.Config()
+    evaluate: slide_evaluation.Config = slide_evaluation.Config()
 
 
 @dataclass(frozen=True)

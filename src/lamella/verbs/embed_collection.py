@@ -19,17 +19,17 @@ from lamella.imaging.datasets.opening import DatasetSettings, open_collection
 from lamella.models.hub import load_encoder
 from lamella.models.volume_encoder import VolumeEncoder
 from lamella.slides.index import INDEX_FILE
-from lamella.verbs.evaluate_report import FAILED, record_failures
-from lamella.verbs.image_features import Embedded, ItemViews, ViewSettings, embed_items
-from lamella.verbs.own_intensity import with_own_intensity
-from lamella.verbs.space_time_study import embed_space_time
-from lamella.verbs.space_time_views import (
+from lamella.verbs.evaluation.image_features import Embedded, ItemViews, ViewSettings, embed_items
+from lamella.verbs.evaluation.report import FAILED, record_failures
+from lamella.verbs.evaluation.space_time_study import embed_space_time
+from lamella.verbs.evaluation.space_time_views import (
     FilmViewSettings,
     SpaceTimeViews,
     VolumeViewSettings,
     film_views,
     volume_views,
 )
+from lamella.verbs.own_intensity import with_own_intensity
 
 FEATURES = "features.parquet"
 _IGNORED = ("batch_size", "cache_mb", "device")
@@ -51,7 +51,7 @@ def open_data(request: Request) -> Collection:
     """
     path = request.paths[1]
     try:
-        return open_collection(path, request.resolve(DataOnly).config.dataset)
+        return open_collection(path, request.resolve(DataOnly).config.dataset, under="dataset.")
     except DatasetError as error:
         if not path.is_dir():
             raise

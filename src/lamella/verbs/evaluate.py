@@ -11,14 +11,14 @@ from pathlib import Path
 from lamella.config import Request, Settings
 from lamella.errors import LamellaError
 from lamella.slides.index import INDEX_FILE
-from lamella.verbs import evaluate_images, evaluate_slides, evaluate_videos, evaluate_volumes
 from lamella.verbs.embed_collection import open_data
+from lamella.verbs.evaluation import images, slides, videos, volumes
 
 CONFIGS: dict[str, type[Settings]] = {
-    "of slides (DATA is the folder of a slide index)": evaluate_slides.Config,
-    "of images (DATA is a data set of 2-D images)": evaluate_images.Config,
-    "of volumes (DATA is a data set of 3-D images)": evaluate_volumes.Config,
-    "of films (DATA is a data set of films, or of volumes in time)": evaluate_videos.Config,
+    "of slides (DATA is the folder of a slide index)": slides.Config,
+    "of images (DATA is a data set of 2-D images)": images.Config,
+    "of volumes (DATA is a data set of 3-D images)": volumes.Config,
+    "of films (DATA is a data set of films, or of volumes in time)": videos.Config,
 }
 
 
@@ -36,13 +36,13 @@ def run(request: Request) -> int:
         )
     data = request.paths[1]
     if is_slide_index(data):
-        return evaluate_slides.run(request)
+        return slides.run(request)
     collection = open_data(request)
     if collection.kind == "image":
-        return evaluate_images.run(request, collection)
+        return images.run(request, collection)
     if collection.kind == "volume":
-        return evaluate_volumes.run(request, collection)
-    return evaluate_videos.run(request, collection)
+        return volumes.run(request, collection)
+    return videos.run(request, collection)
 
 
 def is_slide_index(data: Path) -> bool:

@@ -23,7 +23,9 @@ from lamella.models.encoders import Twinned, random_twin
 from lamella.models.hub import CONFIG_FILE, load_encoder
 from lamella.models.volume_encoder import VolumeContract
 from lamella.slides.index import INDEX_FILE, SlideIndex
-from lamella.verbs.explain_items import (
+from lamella.verbs.evaluation.image_features import ViewSettings
+from lamella.verbs.own_intensity import with_own_intensity
+from lamella.verbs.pictures.items import (
     Choice,
     Shown,
     chosen,
@@ -33,10 +35,8 @@ from lamella.verbs.explain_items import (
     shown_tiles,
     shown_volume,
 )
-from lamella.verbs.explain_logs import is_results, is_run, result_sections, run_section
-from lamella.verbs.explain_pages import Drawn, encoder_section
-from lamella.verbs.image_features import ViewSettings
-from lamella.verbs.own_intensity import with_own_intensity
+from lamella.verbs.pictures.logs import is_results, is_run, result_sections, run_section
+from lamella.verbs.pictures.pages import Drawn, encoder_section
 from lamella.verbs.progress import progress
 from lamella.view.page import Section, write_page
 from lamella.view.scatter import ScatterSettings

@@ -1,7 +1,7 @@
 """`lamella pretrain DATA -o runs/first method.name=...`: train an encoder without labels.
 
-Slides, images, volumes and video go through the same loop; what differs is made by the `pretrain_*` files beside this
-one, each a `Course`.
+Slides, images, volumes and video go through the same loop; what differs is made by the files of `pretraining`, each
+a `Course`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lamella.engine.rundir import claim, settings_hash
 from lamella.engine.world import World, start_world
 from lamella.errors import ConfigError, ImageError, LamellaError
 from lamella.models.hub import CONFIG_FILE, model_card
-from lamella.verbs.monitors import alarms, measure
-from lamella.verbs.pretrain_course import Course, RunSettings
-from lamella.verbs.pretrain_images import JepaConfig, LeJepaConfig, MaskedConfig, images_course
-from lamella.verbs.pretrain_slides import CrossConfig, is_catalogue, slides_course
-from lamella.verbs.pretrain_volumes import VideoConfig, VolumeConfig, video_course, volumes_course
+from lamella.verbs.pretraining.course import Course, RunSettings
+from lamella.verbs.pretraining.images import JepaConfig, LeJepaConfig, MaskedConfig, images_course
+from lamella.verbs.pretraining.monitors import alarms, measure
+from lamella.verbs.pretraining.slides import CrossConfig, is_catalogue, slides_course
+from lamella.verbs.pretraining.volumes import VideoConfig, VolumeConfig, video_course, volumes_course
 from lamella.verbs.progress import progress
 
 # They change speed, memory or what is written beside the model, not the model; a rerun may change them.

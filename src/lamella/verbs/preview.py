@@ -1,6 +1,6 @@
 """`lamella preview DATA -o previews`: draw training samples as the model will get them.
 
-Slides are here; images, volumes and video in `preview_samples`.
+Slides are here; images, volumes and video in `pictures.samples`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lamella.formats.tables import write_csv
 from lamella.slides.anchors.catalogue import Catalogue
 from lamella.slides.index import IndexedSlide
 from lamella.slides.slide import Region
-from lamella.verbs.preview_samples import (
+from lamella.verbs.pictures.samples import (
     IJepaPreview,
     JepaPreview,
     LeJepaPreview,

@@ -16,7 +16,7 @@ from lamella.metrics.bootstrap import Estimate
 from lamella.metrics.report import span
 from lamella.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, card_with, from_pretrained
 from lamella.models.pretraining_record import RECORD_FILE
-from lamella.verbs.results_files import RESULTS_FILE, results_of
+from lamella.verbs.evaluation.results_files import RESULTS_FILE, results_of
 
 
 class Config(Settings):

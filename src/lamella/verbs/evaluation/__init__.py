@@ -1,0 +1,1 @@
+"""What `lamella evaluate` is made of: who is judged, by which questions, beside which rivals."""

@@ -1,0 +1,1 @@
+"""What `lamella explain` and `lamella preview` draw of items, runs and samples."""
