@@ -4,13 +4,17 @@ BIN := .venv/bin
 # Two test processes on two cores: more threads than cores cost tenfold.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test bench faults lint format clean
+.PHONY: demo test slow bench faults lint format clean
 
 demo: .venv/ready
 	OMP_NUM_THREADS=2 $(BIN)/lamella demo -o demo_out
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Minutes each: the digits case of collapse, thousands of damaged files.
+slow: .venv/ready
+	$(BIN)/pytest -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff check src tests benchmarks

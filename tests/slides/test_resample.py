@@ -87,7 +87,7 @@ def test_interpolation_of_a_ramp_tells_the_place(x, y, scale):
     ramp[..., 0], ramp[..., 1] = np.arange(40) * 6, (np.arange(40) * 6)[:, None]
     side = 20 * scale
     box = Box(5 + x, 7 + y, 5 + x + side, 7 + y + side)
-    assert reach_px(box, 20, 20) == 1 or scale == 1
+    assert reach_px(box, 20, 20) == 1 or abs(scale - 1) < 1e-6  # within rounding of 1 the pixels are copied
     centres = (np.arange(20) + 0.5) * scale
     out = resample(ramp, box, 20, 20).astype(float)
     assert np.abs(out[0, :, 0] - (5 + x + centres - 0.5) * 6).max() <= 1.1
