@@ -25,7 +25,7 @@ brains=$DATA/volumes/brain_tumor_progression/manifest.csv
 for patient in PGBM-001 PGBM-003 PGBM-006; do  # what a patient's Dice is judged with has never seen the patient
   $lamella pretrain "$brains" -r $OUT/brain.yaml -o "$WORK/brain_without_$patient" "data.exclude_groups=[$patient]"
   $lamella evaluate "$WORK/brain_without_$patient/model" "$brains" -o "$WORK/brain_results_$patient" \
-    dataset.image=flair seen=train 'tasks=[segmentation]'
+    dataset.image=flair seen=train 'tasks=[segmentation]' segmentation.head=conv segmentation.epochs=300 segmentation.lr=0.01
 done
 $lamella explain "$WORK/brain_without_PGBM-003/model" "$brains" -o "$WORK/brain_pictures" dataset.image=flair
 

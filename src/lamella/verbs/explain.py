@@ -5,7 +5,8 @@ A run folder or a results folder alone is explained by its curves, scatters and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +21,11 @@ from lamella.formats.tables import write_csv
 from lamella.imaging.datasets.collection import Collection
 from lamella.imaging.datasets.opening import DatasetSettings, open_collection
 from lamella.models.encoders import Twinned, random_twin
-from lamella.models.hub import CONFIG_FILE, load_encoder
+from lamella.models.hub import CONFIG_FILE, load_encoder, model_facts
 from lamella.models.volume_encoder import VolumeContract
 from lamella.slides.index import INDEX_FILE, SlideIndex
 from lamella.verbs.evaluation.image_features import ViewSettings
+from lamella.verbs.evaluation.space_time_views import STRIDE
 from lamella.verbs.own_intensity import with_own_intensity
 from lamella.verbs.pictures.items import (
     Choice,
@@ -94,7 +96,7 @@ def run(request: Request) -> int:
     inputs = {"paths": [str(path) for path in request.paths]}
     # Opened before the folder is claimed: what cannot be opened leaves no claim behind that would refuse the next try.
     encoder = None if model is None else load_encoder(model)
-    readers = [] if encoder is None or data is None else list(_readers(encoder, data, config))
+    readers = [] if model is None or data is None else list(_readers(encoder, model_facts(model), data, config))
     claimed = claim(request.folder(), resolved.tree(), resolved.origins, verb="explain", ignore=_IGNORED, inputs=inputs)
     folder, sections, failed = claimed.folder, [], {}
     if encoder is not None and data is not None:
@@ -164,13 +166,15 @@ def _explain_model(
     return sections, failed
 
 
-def _readers(encoder: Any, data: Path, config: Config) -> Iterator[tuple[str, Any]]:
-    """(name, how to read it) of each item.
+def _readers(encoder: Any, facts: Mapping[str, Any], data: Path, config: Config) -> Iterator[tuple[str, Any]]:
+    """(name, how to read it) of each item; `facts` are what the model's folder says of its training.
 
     Raises:
         LamellaError: The encoder does not take such data.
     """
     choice = Choice(config.item_ids, config.items, config.seed, config.view, config.frames, config.channel)
+    if STRIDE in facts:
+        choice = replace(choice, frame_stride=facts[STRIDE])
     contract = encoder.contract
     takes = contract.kind if isinstance(contract, VolumeContract) else "image"
     if (data / INDEX_FILE).is_file():

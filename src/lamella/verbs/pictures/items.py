@@ -62,6 +62,7 @@ class Choice:
         view: What an image encoder is shown of an image.
         frames: Frames of a film that are drawn, at most.
         channel: Of a volume, the one that is drawn.
+        frame_stride: Of a film, every so many frames make the clip.
     """
 
     ids: tuple[str, ...]
@@ -70,6 +71,7 @@ class Choice:
     view: ViewSettings
     frames: int
     channel: int
+    frame_stride: int = VideoDataSettings().frame_stride
 
 
 def chosen(collection: Collection, choice: Choice) -> list[Item]:
@@ -175,6 +177,7 @@ def shown_film(collection: Collection, item: Item, contract: VolumeContract, cho
         intensity=intensity_of(contract, choice.view),
         frames=contract.size[0],
         size_px=contract.size[1],
+        frame_stride=choice.frame_stride,
         frame_ms=contract.frame_ms,
         exclude_split=None,
     )
