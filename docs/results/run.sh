@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes every table and picture of this folder again: about an hour and a half on two CPU cores.
+# Makes every table and picture of this folder again, on two CPU cores.
 #     DATA=../shared/data WORK=/tmp/results bash docs/results/run.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lamella.config import Settings
 from lamella.errors import ConfigError
+from lamella.methods.slow_average import follow
 from lamella.models.encoders import InputContract, ViTEncoder
 from lamella.models.predictor import Predictor, PredictorSettings
 from lamella.models.vit import Normalise, ViT, ViTSettings, patchify, token_centres_um
@@ -161,10 +162,7 @@ class Prediction(nn.Module):
         if self.target != "ema":
             return
         start, end = self.settings.ema_start, self.settings.ema_end
-        keep = start + (end - start) * min(1.0, max(0.0, progress))
-        torch._foreach_lerp_(
-            list(self.target_encoder.parameters()), list(self.context_encoder.parameters()), weight=1 - keep
-        )
+        follow(self.target_encoder, self.context_encoder, start, end, progress)
 
     @torch.no_grad()
     def features(self, batch: Batch) -> Tensor:

@@ -27,6 +27,7 @@ from lamella.config import Settings
 from lamella.errors import ConfigError
 from lamella.methods.cross_jepa import Batch, Logs, Momentum, NoRegulariser, SigRegSettings
 from lamella.methods.sigreg import EXPECTED, sigreg
+from lamella.methods.slow_average import follow
 from lamella.models.predictor import Predictor, PredictorSettings
 from lamella.models.vit import ViT
 from lamella.models.volume_encoder import VolumeContract, VolumeEncoder, normaliser
@@ -200,10 +201,7 @@ class SpaceTimeJepa(nn.Module):
         """
         self.steps += 1
         start, end = self.settings.ema_start, self.settings.ema_end
-        keep = start + (end - start) * min(1.0, max(0.0, progress))
-        torch._foreach_lerp_(
-            list(self.target_encoder.parameters()), list(self.context_encoder.parameters()), weight=1 - keep
-        )
+        follow(self.target_encoder, self.context_encoder, start, end, progress)
 
     @torch.no_grad()
     def features(self, batch: Batch) -> Tensor:
