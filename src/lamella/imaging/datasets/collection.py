@@ -56,7 +56,9 @@ class Collection:
         group_noun: What a group is: patient, lesion, slide, image.
         read: Item to what was measured. Raises ImageError naming the file.
         read_mask: Item to its segmentation: (Y, X) or (Z, Y, X) integers on the very grid that `read` returns.
-        mask_classes: Class name to its value in the masks; 0 is background.
+        mask_classes: Class name to its value in the masks, 1 or more; 255 (NOT_LABELLED) is ignored.
+        mask_background: What 0 is called in the masks; None where 0 does not occur: every pixel has a class or is
+            ignored.
         origin: Where to get the data.
         licence: Under which terms.
         notes: What a reader of the results must know: what the data set does not say, what was passed over.
@@ -71,6 +73,7 @@ class Collection:
     group_noun: str = "image"
     read_mask: Callable[[Item], np.ndarray] | None = None
     mask_classes: dict[str, int] = field(default_factory=dict)
+    mask_background: str | None = "background"
     origin: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Tiles of a slide, any dense model, blended bands, streamed rasters and outlines."""

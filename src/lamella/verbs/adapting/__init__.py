@@ -1,0 +1,1 @@
+"""What `lamella adapt` trains: one file a method."""
