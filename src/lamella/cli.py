@@ -107,10 +107,48 @@ VERBS: dict[str, Verb] = {
         "lamella convert features -o for_clam to=clam --index index",
         (Flag("--index", "the slide index; says pixel sizes that the files do not", (("type", Path),)),),
     ),
+    "adapt": Verb(
+        "train a model on masks: one that labels every pixel by itself, or a promptable one",
+        "data sets of images with masks, with method.name=automatic or prompted",
+        "lamella adapt glas/manifest.csv -p segment_small -o runs/glands data.dataset.mpp=0.62 data.folds=5",
+    ),
     "evaluate": Verb(
         "ask what the encoder learned, beside random weights and plain statistics",
         "a model folder, and an index folder or a data set of images or volumes",
         "lamella evaluate runs/first/model index -o results labels.column=tissue",
+    ),
+    "name": Verb(
+        "name regions by texts (CLIP): of a data set with masks, or polygons on a slide",
+        "a CLIP model, and a data set with masks, or a slide with --regions",
+        "lamella name plip glas/manifest.csv prompts=glands dataset.mask_classes.gland=255 -o names",
+        (
+            Flag("--regions", "GeoJSON of the polygons to name on the slide", (("type", Path),)),
+            Flag("--mpp", "micrometres per pixel of the slide at level 0; wins over the file", (("type", float),)),
+        ),
+    ),
+    "predict": Verb(
+        "label every pixel of whole slides: masks, probabilities, outlines for QuPath",
+        "a model folder (or that of a run with folds), and slides: files, folders, manifests, index folders",
+        "lamella predict runs/glands/model slides/ -o predicted",
+        (_MPP, *_PER_SLIDE),
+    ),
+    "segment": Verb(
+        "outline the objects that you point at on a slide (SAM 2)",
+        "a slide or an image",
+        "lamella segment slide.svs --box 1000,800,1400,1200 -o out",
+        (
+            Flag(
+                "--box",
+                "x0,y0,x1,y1 around an object, in level-0 pixels; once for each object",
+                (("action", "append"),),
+            ),
+            Flag("--points", "clicks 'x,y;x,y' on an object; once for each object", (("action", "append"),)),
+            Flag("--negatives", "clicks 'x,y;x,y' on what belongs to no object", (("action", "append"),)),
+            Flag("--prompts", "GeoJSON of rectangles, polygons and points, as QuPath exports it", (("type", Path),)),
+            Flag("--region", "x0,y0,x1,y1 to show the model, instead of a view around each object"),
+            Flag("--um", "the flags' numbers are micrometres, not level-0 pixels", (("action", "store_true"),)),
+            Flag("--mpp", "micrometres per pixel of the slide at level 0; wins over the file", (("type", float),)),
+        ),
     ),
     "explain": Verb(
         "draw where an encoder looks and what it tells apart, and how a run or an evaluation went",

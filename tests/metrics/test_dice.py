@@ -32,3 +32,10 @@ def test_something_predicted_where_nothing_is_costs_everything() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="the truth is"):
         overlaps(np.zeros((2, 2), int), np.zeros((2, 3), int), 1)
+
+
+def test_ignored_pixels_count_nothing_whatever_is_predicted_there() -> None:
+    truth = np.array([[1, 2, 0, 255, 255]])
+    assert overlaps(truth, np.array([[1, 2, 1, 1, 0]]), 2).tolist() == [[1, 1, 2], [1, 1, 1]]
+    # Were they background, the fourth pixel would be a false alarm of class 1.
+    assert overlaps(truth[:, :3], np.array([[1, 2, 1]]), 2).tolist() == [[1, 1, 2], [1, 1, 1]]

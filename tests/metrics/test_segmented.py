@@ -95,3 +95,23 @@ def test_the_loss_is_cross_entropy_and_soft_dice_of_the_foreground() -> None:
     assert segmentation_loss(logits, truth) == pytest.approx(float(expected), rel=1e-5)
     sure = F.one_hot(truth, 3).movedim(-1, 1).float() * 100
     assert float(segmentation_loss(sure, truth)) == pytest.approx(0, abs=1e-3)
+
+
+def test_ignored_pixels_move_no_weight() -> None:
+    torch.manual_seed(0)
+    logits, truth = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    truth[:, :2] = 255
+    shown = logits.clone().requires_grad_()
+    loss = segmentation_loss(shown, truth)
+    assert loss.item() == pytest.approx(float(segmentation_loss(logits[:, :, 2:], truth[:, 2:])), rel=1e-5)
+    loss.backward()
+    assert float(shown.grad[:, :, :2].abs().max()) == 0
+    assert float(shown.grad[:, :, 2:].abs().max()) > 0
+    nothing = segmentation_loss(logits, torch.full((2, 4, 4), 255))
+    assert torch.isfinite(nothing)
+
+
+def test_a_candidate_in_ignored_area_is_neither_found_nor_a_false_alarm() -> None:
+    mask = np.array([[1, 0, 255]], np.uint8)
+    found = match_mask([((0.0, 0.0), 0.9), ((0.0, 1.0), 0.8), ((0.0, 2.0), 0.7)], mask)
+    assert (found.lesions.tolist(), found.alarms.tolist()) == ([0.9], [0.8])

@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from lamella.data.folds import held_out
+from lamella.data.labelled_tiles import LabelledTiles, LabelledTileSettings
 from lamella.imaging.datasets.identity import item_digest
 from lamella.imaging.datasets.opening import DatasetSettings, open_collection
 
@@ -34,7 +36,8 @@ def test_glas(real_data):
     assert collection.classes == ("benign", "malignant")
     mask = collection.read_mask(collection.items[0])
     assert mask.shape == collection.read(collection.items[0]).values.shape[:2] == (522, 775)
-    assert set(np.unique(mask)) == {0, 255}
+    assert collection.mask_classes == {"gland": 1}
+    assert set(np.unique(mask)) == {0, 1}
 
 
 def test_brain_tumour_progression(real_data):
@@ -56,3 +59,20 @@ def test_nuinsseg(real_data):
     collection = open_collection(real_data / "segmentation/nuinsseg")
     assert (len(collection), collection.mask_classes) == (40, {"foreground": 1})
     assert collection.read_mask(collection.items[0]).shape == (512, 512)
+
+
+def test_tiles_of_glas_at_its_stated_spacing(real_data):
+    settings = DatasetSettings(mask_classes={"gland": 255}, mpp=0.62)
+    collection = open_collection(real_data / "segmentation/glas/manifest.csv", settings)
+    held = []
+    for fold in range(5):
+        train, test = held_out(collection, 5, fold)
+        assert {item.group for item in train}.isdisjoint(item.group for item in test)
+        held += test
+    assert sorted(item.item_id for item in held) == sorted(item.item_id for item in collection.items)
+    tiles = LabelledTiles([collection], held[:4], LabelledTileSettings(tile_px=256, batch_size=2), 0)
+    pixels, channels = tiles.whole(held[0])
+    rows, columns = collection.read_mask(held[0]).shape
+    assert pixels.shape[:2] == channels.shape == (round(rows * 1.24), round(columns * 1.24))
+    batch = tiles.batch(0)
+    assert batch["image"].shape == (2, 3, 256, 256)

@@ -1,6 +1,8 @@
 """`lamella datasets`: the layouts, what one data set holds, and what of it cannot be read."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.imaging.datasets import miniatures
 
 from lamella.cli import main
@@ -9,9 +11,10 @@ from lamella.cli import main
 def test_without_a_path_every_layout_is_told(capsys):
     assert main(["datasets"]) == 0
     text = capsys.readouterr().out
-    for name in ("ham10000", "pcam", "aptos2019", "chestxray14", "brats", "decathlon", "medmnist", "folder", "csv"):
+    names = ("ham10000", "pcam", "aptos2019", "chestxray14", "brats", "bcss", "pannuke", "decathlon", "medmnist")
+    for name in (*names, "folder", "csv"):
         assert f"{name}: " in text
-    assert text.count("licence ") == 9
+    assert text.count("licence ") == 11
     assert "Nothing is downloaded" in text
 
 
@@ -33,7 +36,7 @@ def test_settings_reach_it(tmp_path, capsys):
     assert main(["datasets", str(path), "image=[flair]", "mask_classes.tumor=1", "check=true"]) == 0
     text = capsys.readouterr().out
     assert "4 volumes" in text
-    assert "4 of 4 (tumor 1)" in text
+    assert "4 of 4 (background 0, tumor 1)" in text
     assert "3 patients with 1 to 2 volumes each" in text
     assert "checked 4 volumes: no problems" in text
 
@@ -80,3 +83,40 @@ def test_settings_that_are_wrong(tmp_path, capsys, settings, cause):
 def test_two_paths(tmp_path, capsys):
     assert main(["datasets", str(tmp_path), str(tmp_path)]) == 2
     assert "it takes one path at most" in capsys.readouterr().err
+
+
+def test_masks_are_told_with_classes_and_shares(tmp_path, capsys):
+    miniatures.make_bcss(tmp_path, regions=("A1-A0SK", "OL-A66I"))
+    assert main(["datasets", str(tmp_path), "check=true"]) == 0
+    text = capsys.readouterr().out
+    assert "2 of 2 (other 0, tumor 1, stroma 2, lymphocytic_infiltrate 3, necrosis_or_debris 4, blood_vessel 5)" in text
+    assert "spacing  0.25 um per pixel" in text
+    assert "splits   train 1, test 1" in text or "splits   val 1, test 1" in text
+    shares = next(line for line in text.splitlines() if line.startswith("masks: "))
+    # Each of 8 codes is as frequent: two of them ignored, six seen, one of these (fat) `other`.
+    for name in ("other", "tumor", "blood_vessel"):
+        assert 13 < float(shares.split(f"{name} ")[1].split("%")[0]) < 20
+    assert 22 < float(shares.split("; ")[1].split("%")[0]) < 28
+    assert "of all is not labelled" in shares
+
+
+def test_another_class_map_on_the_command_line(tmp_path, capsys):
+    miniatures.make_bcss(tmp_path, regions=("A1-A0SK",))
+    assert main(["datasets", str(tmp_path), "class_map=bcss-official"]) == 0
+    assert "(other 0, tumor 1, stroma 2, inflammatory 3, necrosis 4)" in capsys.readouterr().out
+    assert main(["datasets", str(tmp_path), "class_map=bcss-offical"]) == 2
+    assert "there is no such class map or file. Did you mean bcss-official?" in capsys.readouterr().err
+
+
+def test_check_names_unknown_classes_sizes_and_empty_masks(tmp_path, capsys):
+    miniatures.make_bcss(tmp_path, regions=("A1-A0SK", "A2-A0D2", "A2-A0SX"))
+    one, two, three = sorted((tmp_path / "masks").glob("*.png"))
+    Image.fromarray(np.full((32, 40), 22, np.uint8)).save(one)
+    Image.fromarray(np.ones((40, 32), np.uint8)).save(two)
+    Image.fromarray(np.zeros((32, 40), np.uint8)).save(three)
+    assert main(["datasets", str(tmp_path), "check=true"]) == 1
+    text = capsys.readouterr().out
+    assert f"{one.name}: it holds the unknown value 22 (class map bcss5 knows 0, 1, 2" in text
+    assert f"{two.name}: it has 40 rows of 32 pixels, its image {two.name} 32 of 40" in text
+    assert f"{three.name}: every pixel of the mask is ignored" in text
+    assert "checked 3 images: 3 problems" in text

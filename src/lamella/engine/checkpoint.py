@@ -11,7 +11,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
 
@@ -42,10 +42,20 @@ class CheckpointSettings(Settings):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a checkpoint is: steps done and images seen."""
+    """How far a checkpoint is: steps done and images seen.
+
+    `validated` is what the rule of early stopping knows (see `EarlyStopping.state`); empty in a run without one.
+    """
 
     step: int
     images_seen: int
+    validated: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def best_step(self) -> int | None:
+        """Steps done at the best validation so far."""
+        best = self.validated.get("best_step")
+        return None if best is None or best < 0 else int(best)
 
 
 def steps_done(folder: Path) -> int:
@@ -90,9 +100,13 @@ class Checkpoints:
             "images_seen": progress.images_seen,
             "settings_hash": self._hash,
         }
+        if progress.validated:
+            state["validated"] = dict(progress.validated)
         with whole_file(path) as part:
             digest = _write_state(state, part)
             seal = {"sha256": digest, "step": progress.step, "images_seen": progress.images_seen}
+            if progress.best_step is not None:
+                seal["best_step"] = progress.best_step
             write_json(path.with_suffix(".json"), seal)
         self._retain()
         self._saved_at = time.monotonic()
@@ -117,7 +131,29 @@ class Checkpoints:
             )
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
-        return Progress(state["step"], state["images_seen"])
+        return Progress(state["step"], state["images_seen"], state.get("validated", {}))
+
+    def at(self, step: int) -> Path:
+        """The checkpoint after `step` steps.
+
+        Raises:
+            CheckpointError: It is not there any more.
+        """
+        path = self.folder / f"step_{step:08d}.pt"
+        if path not in set(_complete(self.folder)):
+            raise CheckpointError(path, "the best checkpoint of the run is gone", "Train anew, in another folder.")
+        return path
+
+    def restore(self, method: nn.Module, step: int) -> None:
+        """Load the weights alone, of the checkpoint after `step` steps.
+
+        Raises:
+            CheckpointError: It is gone or damaged, or of another architecture.
+        """
+        path = self.at(step)
+        state = _read_state(path)
+        _refuse_other_architecture(path, state["method"], method.state_dict())
+        method.load_state_dict(state["method"])
 
     def _refuse_unsealed(self) -> None:
         """A checkpoint that cannot be verified must not become a fresh start in silence."""
@@ -129,9 +165,11 @@ class Checkpoints:
             )
 
     def _retain(self) -> None:
-        """Delete all but the newest and the milestones."""
+        """Delete all but the newest, the milestones, and what any of the newest calls the best."""
         complete = sorted(_complete(self.folder))
-        keep = {*complete[-self._settings.keep_last :], *self._milestones(complete)}
+        newest = complete[-self._settings.keep_last :]
+        best = {self.folder / f"step_{step:08d}.pt" for step in map(_best_step, newest) if step is not None}
+        keep = {*newest, *best, *self._milestones(complete)}
         for path in set(self.folder.glob("step_*.pt")) - keep:
             path.with_suffix(".json").unlink(missing_ok=True)  # the seal first: what is left is known as incomplete
             path.unlink(missing_ok=True)
@@ -143,6 +181,14 @@ class Checkpoints:
             if images // every > reached:
                 reached = images // every
                 yield path
+
+
+def _best_step(path: Path) -> int | None:
+    """The best step that a checkpoint's seal names; the seal of a checkpoint kept for long may be unreadable."""
+    try:
+        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("best_step")
+    except ValueError:
+        return None  # damaged: `resume` says so, and nothing is deleted that another checkpoint still names
 
 
 def _complete(folder: Path) -> Iterator[Path]:

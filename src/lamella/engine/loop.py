@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -17,8 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lamella.engine.budget import Budget
 from lamella.engine.checkpoint import Checkpoints, CheckpointSettings, Progress
+from lamella.engine.early_stopping import EarlyStopping, EarlyStoppingSettings
 from lamella.engine.log import LogSettings, RunLog, StepRow
-from lamella.engine.optim import OptimSettings, adamw, set_rates
+from lamella.engine.optim import OptimSettings, adamw, set_rates, set_trained
 from lamella.engine.signals import StopSignals, stop_signals
 from lamella.engine.world import World
 from lamella.errors import CheckpointError, DivergedError
@@ -48,11 +50,18 @@ class JointLoss(Protocol):
         """(loss, logs) of the embeddings of a rank's whole batch."""
 
 
+@runtime_checkable
+class PartlyUsed(Protocol):
+    """A method some of whose parameters a step may leave unused; processes that train together must know."""
+
+    leaves_unused: bool
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """Everything the loop needs to know beside the method and its batches.
 
-    `settings_hash` is that of the claimed run folder.
+    `settings_hash` is that of the claimed run folder. `early_stopping` belongs to `validate` of `train`.
     """
 
     budget: Budget
@@ -61,11 +70,16 @@ class TrainSettings:
     checkpoint: CheckpointSettings
     seed: int
     settings_hash: str
+    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the run ended. `loss` is the last step's, NaN if no step was taken."""
+    """How the run ended. `loss` is the last step's, NaN if no step was taken.
+
+    `stopped_by` says that it can go on; a run that validated itself to an end is `finished_early` and cannot. `best`
+    is what early stopping knows, where there was a validation: `best.best_step` is the checkpoint to export.
+    """
 
     step: int
     images_seen: int
@@ -73,6 +87,12 @@ class Outcome:
     resumed_from: int
     checkpoint: Path | None
     stopped_by: Literal["SIGTERM"] | None = None
+    best: EarlyStopping | None = None
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether early stopping ended the run."""
+        return self.best is not None and self.best.exhausted
 
 
 def train(
@@ -84,6 +104,7 @@ def train(
     *,
     monitor: Callable[[int], Mapping[str, Any]] | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    validate: Callable[[int], Mapping[str, Any]] | None = None,
 ) -> Outcome:
     """Train until the budget is spent, going on from the newest checkpoint if there is one.
 
@@ -95,13 +116,18 @@ def train(
         world: This process among its peers.
         monitor: Called on rank 0 with the images seen, at the start, at the end and every monitor_every_images.
         on_step: Called on rank 0 after each step with (steps done, loss).
+        validate: Called on rank 0 with the epochs done, before the first step, every early_stopping.every_epochs and
+            after the last step; its values go to monitors.jsonl, and one of them decides which weights are the best.
+            It must leave the method as it found it. The other ranks wait for it.
 
     Raises:
+        ConfigError: The warm-up is longer than the run, or a row of optim.stages names nothing.
         DivergedError: A loss or a gradient is not a number; the weights of the last checkpoint stay.
         CheckpointError: The newest checkpoint cannot be loaded.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
         StorageError: The disk took no more.
     """
+    settings = replace(settings, optim=settings.optim.in_steps(settings.budget.steps))
     module = cast(nn.Module, method).to(world.device)
     optimizer = adamw(module, settings.optim)
     checkpoints = Checkpoints(run_folder / "checkpoints", settings.checkpoint, settings.settings_hash)
@@ -112,9 +138,13 @@ def train(
             "the processes found different checkpoints",
             "All machines must see one run folder.",
         )
-    if start.step >= settings.budget.steps:
-        return Outcome(start.step, start.images_seen, math.nan, start.step, checkpoints.latest())
-    run = _Run(method, module, optimizer, checkpoints, settings, world, monitor, on_step)
+    best = None if validate is None else EarlyStopping(settings.early_stopping)
+    if best is not None:
+        best.load(start.validated)
+    validated = best is None or best.last_step >= start.step
+    if (start.step >= settings.budget.steps and validated) or (best is not None and best.exhausted):
+        return Outcome(start.step, start.images_seen, math.nan, start.step, checkpoints.latest(), best=best)
+    run = _Run(method, module, optimizer, checkpoints, settings, world, monitor, on_step, validate, best)
     with stop_signals() as signals:
         if not world.is_main:
             return run.go_on(start.step, batches, signals, None)
@@ -134,6 +164,8 @@ class _Run:
     world: World
     monitor: Callable[[int], Mapping[str, Any]] | None
     on_step: Callable[[int, float], None] | None
+    validate: Callable[[int], Mapping[str, Any]] | None
+    best: EarlyStopping | None
 
     def go_on(
         self,
@@ -143,29 +175,67 @@ class _Run:
         log: RunLog | None,
     ) -> Outcome:
         budget, loss, done = self.settings.budget, math.nan, first
+        set_trained(self.optimizer, self.settings.optim, budget.epoch(first))
         network = self._network()
         if first == 0:
             self._watch(0, log)
+        ended = self._validate(first, log)  # also where the run was stopped between a step and its validation
         started = time.perf_counter()
         for step, batch in zip(range(first, budget.steps), batches(first, budget.steps - first), strict=False):
+            if ended:
+                break
+            if set_trained(self.optimizer, self.settings.optim, budget.epoch(step)):
+                network = self._network()  # DDP exchanges the gradients of what was trained when it was made
             logs, terminated, interrupted = self._step(network, step, batch, signals)
             done, loss = step + 1, logs["loss"]
             self._report(step, logs, time.perf_counter() - started, log)
-            started = time.perf_counter()
             if terminated or interrupted:
                 saved = self._save(done)
                 if interrupted:
                     raise KeyboardInterrupt
-                return Outcome(done, budget.images(done), loss, first, saved, "SIGTERM")
-            self._save_if_due(step)
-        if done < budget.steps:
+                return Outcome(done, budget.images(done), loss, first, saved, "SIGTERM", self.best)
+            ended = self._validate(done, log)
+            if not ended:
+                self._save_if_due(step)
+            started = time.perf_counter()
+        if done < budget.steps and not ended:
             raise ValueError(f"the batches ended after step {done} of {budget.steps}")
-        return Outcome(done, budget.images(done), loss, first, self._save(done))
+        return Outcome(done, budget.images(done), loss, first, self._save(done), best=self.best)
 
     def _network(self) -> nn.Module:
         if self.world.size == 1:
             return self.module
-        return DistributedDataParallel(self.module)
+        gc.collect()  # the one before is held by reference cycles, and its hooks with it
+        unused = isinstance(self.method, PartlyUsed) and self.method.leaves_unused
+        return DistributedDataParallel(self.module, find_unused_parameters=unused)
+
+    def _validate(self, done: int, log: RunLog | None) -> bool:
+        """Validate where it is due and was not done yet; returns whether early stopping ends the run."""
+        if self.validate is None or self.best is None or not self._validation_due(done):
+            return False
+        validate, best, budget = self.validate, self.best, self.settings.budget
+
+        def on_main() -> None:
+            epochs = budget.images(done) // budget.images_per_epoch
+            values = dict(validate(epochs))
+            improved = best.update(values, done)
+            if log is not None:
+                log.monitors(done, budget.images(done), {**values, "epochs": epochs, "best_so_far": improved})
+            if improved:
+                self._write(done)
+
+        self.world.on_main(on_main)
+        known = [best.best, best.best_step, best.waited] if self.world.is_main else [0.0, 0.0, 0.0]
+        value, at, waited = (mean * self.world.size for mean in self.world.mean(known))  # rank 0 tells the others
+        if not self.world.is_main:
+            best.best, best.best_step, best.waited, best.last_step = value, round(at), round(waited), done
+        return best.exhausted
+
+    def _validation_due(self, done: int) -> bool:
+        budget, every = self.settings.budget, self.settings.early_stopping.every_epochs
+        ends_epochs = done > 0 and budget.crosses(done - 1, every * budget.images_per_epoch)
+        due = done in (0, budget.steps) or ends_epochs
+        return due and self.best is not None and self.best.last_step < done
 
     def _step(
         self, network: nn.Module, step: int, batch: Batch, signals: StopSignals
@@ -174,7 +244,7 @@ class _Run:
         settings, world = self.settings, self.world
         torch.manual_seed(step_seed(settings.seed, step, world.rank))
         progress = settings.budget.progress(step)
-        rate, decay = set_rates(self.optimizer, progress, settings.optim)
+        rate, decay = set_rates(self.optimizer, progress, settings.optim, settings.budget.epoch(step))
         self.optimizer.zero_grad(set_to_none=True)
         moved = {key: value.to(world.device, non_blocking=True) for key, value in batch.items()}
         logs = accumulate(network, moved, settings.optim.micro_batches, world)
@@ -243,7 +313,8 @@ class _Run:
         return self.checkpoints.latest()
 
     def _write(self, step: int) -> None:
-        self.checkpoints.save(self.module, self.optimizer, Progress(step, self.settings.budget.images(step)))
+        validated = {} if self.best is None else self.best.state()
+        self.checkpoints.save(self.module, self.optimizer, Progress(step, self.settings.budget.images(step), validated))
 
 
 def accumulate(network: nn.Module, batch: Batch, parts: int, world: World) -> dict[str, torch.Tensor]:

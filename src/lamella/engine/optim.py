@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import nn
 
 from lamella.config import Settings
+from lamella.engine.layer_depth import layer_factors
+from lamella.engine.stages import Stage, check_stages, rate_in, rows_naming
+from lamella.errors import ConfigError
 
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -26,6 +29,8 @@ class OptimSettings(Settings):
     """Learning rate at the end."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the run over which the rate rises to its peak."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """The same as a number of steps; given, it counts instead of the share."""
     weight_decay: NotNegative = 0.04
     """Weight decay of the first step."""
     weight_decay_end: NotNegative = 0.1
@@ -37,6 +42,27 @@ class OptimSettings(Settings):
     micro_batches: Annotated[int, Field(ge=1)] = 1
     """Split each process's share of a batch into this many equal parts and add up their gradients: same step, less
     memory."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The rate of each layer of the encoder is this much lower than that of the layer after it; 1 treats all alike."""
+    layer_decay_under: tuple[str, ...] = ("*encoder*",)
+    """Patterns of the names of the parameters that layer_decay applies to."""
+    stages: tuple[Stage, ...] = ()
+    """Staged unfreezing: rows of from_epoch, parameters (patterns of names) and factor or lr. Named parameters are
+    frozen until their first row begins; those that no row names are trained throughout."""
+
+    def in_steps(self, steps: int) -> OptimSettings:
+        """The same with the warm-up as a share of a run of `steps` steps.
+
+        Raises:
+            ConfigError: The warm-up is as long as the run.
+        """
+        if self.warmup_steps is None:
+            return self
+        if self.warmup_steps >= steps:
+            raise ConfigError(
+                [f"optim.warmup_steps: {self.warmup_steps}, and the whole run has {steps} steps; set fewer"]
+            )
+        return self.model_copy(update={"warmup": self.warmup_steps / steps, "warmup_steps": None})
 
 
 def learning_rate(progress: float, settings: OptimSettings) -> float:
@@ -60,13 +86,24 @@ def adamw(module: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
     """AdamW over the trainable parameters, in two groups: with and without weight decay.
 
     Biases, norms, single vectors such as mask tokens, and positions are not decayed: pulling them to zero does not
-    limit what the network can express, it only shifts it.
+    limit what the network can express, it only shifts it. Stages and layer decay make more groups, which are the same
+    throughout the run; what is frozen has no gradient, and AdamW neither moves it nor keeps moments of it.
+
+    Raises:
+        ConfigError: A row of the stages names nothing, or nothing would be trained.
     """
     trainable = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for name, p in trainable if decays(name, p) is flag], "decays": flag} for flag in (True, False)
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr_start, betas=settings.betas)
+    names = [name for name, _ in trainable]
+    check_stages(names, settings.stages)
+    factors = layer_factors(names, settings.layer_decay, settings.layer_decay_under)
+    groups: dict[Any, dict[str, Any]] = {flag: {"params": [], "decays": flag} for flag in (True, False)}
+    for name, parameter in trainable:
+        flag, factor, rows = decays(name, parameter), factors[name], rows_naming(name, settings.stages)
+        plain = factor == 1 and not rows
+        key = flag if plain else (flag, factor, rows)
+        more = {"factor": factor, "stages": rows}
+        groups.setdefault(key, {"params": [], "decays": flag, **more})["params"].append(parameter)
+    return torch.optim.AdamW(list(groups.values()), lr=settings.lr_start, betas=settings.betas)
 
 
 def decays(name: str, parameter: torch.Tensor) -> bool:
@@ -75,10 +112,32 @@ def decays(name: str, parameter: torch.Tensor) -> bool:
     return not is_vector and "position" not in name
 
 
-def set_rates(optimizer: torch.optim.Optimizer, progress: float, settings: OptimSettings) -> tuple[float, float]:
-    """Put the schedules' values into the optimiser; returns (learning rate, weight decay)."""
+def set_rates(
+    optimizer: torch.optim.Optimizer, progress: float, settings: OptimSettings, epoch: int = 1
+) -> tuple[float, float]:
+    """Put the schedules' values into the optimiser; returns (learning rate, weight decay) of the schedules."""
     rate, decay = learning_rate(progress, settings), weight_decay(progress, settings)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate_in(epoch, group.get("stages", ()), settings.stages, rate) * group.get("factor", 1.0)
         group["weight_decay"] = decay if group["decays"] else 0.0
     return rate, decay
+
+
+def set_trained(optimizer: torch.optim.Optimizer, settings: OptimSettings, epoch: int) -> bool:
+    """Freeze and unfreeze as the stages say for an epoch; returns whether anything changed.
+
+    What is frozen loses its gradient and its moments. A pure function of the epoch, so a resumed run that calls it
+    before its first step stands where the run that was cut short stood.
+    """
+    changed = False
+    for group in optimizer.param_groups:
+        if not group.get("stages"):
+            continue
+        trained = rate_in(epoch, group["stages"], settings.stages, 1.0) > 0
+        for parameter in group["params"]:
+            changed |= parameter.requires_grad is not trained
+            parameter.requires_grad_(trained)
+            if not trained:
+                parameter.grad = None
+                optimizer.state.pop(parameter, None)
+    return changed

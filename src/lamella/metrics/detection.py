@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from lamella.formats.label_values import NOT_LABELLED
+
 RULE = "a candidate hits a lesion if its centroid lies in it"
 RATES = (0.5, 1.0, 2.0, 4.0)
 _LOWEST = 0.1  # of a map: what lies below is no candidate of anything
@@ -50,15 +52,16 @@ def candidates(chance: np.ndarray, threshold: float = 0.5, least: int = 1) -> li
 
 
 def match_mask(found: Sequence[tuple[tuple[float, ...], float]], mask: np.ndarray) -> Found:
-    """Candidates against the connected components of the true mask (nonzero is lesion)."""
-    lesions, count = ndimage.label(mask != 0, structure=np.ones((3,) * mask.ndim))
+    """Candidates against the connected components of the true mask (0 is none; nothing is asked where NOT_LABELLED)."""
+    ignored = mask == NOT_LABELLED
+    lesions, count = ndimage.label((mask != 0) & ~ignored, structure=np.ones((3,) * mask.ndim))
     best, alarms = np.zeros(count), []
     for centre, score in found:
         place = tuple(min(max(round(at), 0), side - 1) for at, side in zip(centre, mask.shape, strict=True))
         lesion = int(lesions[place])
         if lesion:
             best[lesion - 1] = max(best[lesion - 1], score)
-        else:
+        elif not ignored[place]:
             alarms.append(score)
     return Found(best, np.array(alarms))
 

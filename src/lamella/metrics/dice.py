@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lamella.formats.label_values import NOT_LABELLED
 from lamella.metrics.resamples import WeightedStatistic
 
 
@@ -17,7 +18,7 @@ def overlaps(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarr
     """(C, 3) float64 counts of one image: in both, in the truth, in the prediction; classes are 1..C.
 
     Args:
-        truth: Integers of any shape; 0 is background.
+        truth: Integers of any shape; 0 is background, NOT_LABELLED is left out whatever is predicted there.
         predicted: The same shape.
         classes: C.
 
@@ -26,7 +27,8 @@ def overlaps(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarr
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"the truth is {truth.shape} and the prediction {predicted.shape}")
-    truth, predicted = truth.ravel().astype(np.int64), predicted.ravel().astype(np.int64)
+    known = truth != NOT_LABELLED
+    truth, predicted = truth[known].astype(np.int64), predicted[known].astype(np.int64)
     both = np.bincount(truth[truth == predicted], minlength=classes + 1)
     own, called = (np.bincount(each, minlength=classes + 1) for each in (truth, predicted))
     return np.stack([each[1 : classes + 1] for each in (both, own, called)], axis=1).astype(np.float64)

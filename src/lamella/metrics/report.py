@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lamella.formats.atomic import write_json, write_text
 from lamella.metrics.bootstrap import Estimate
+from lamella.metrics.segments.protocol import HEADS, Protocol, ProtocolError, refuse_mixed
 
 Better = Literal["higher", "lower", "neither"]
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "neither": "for orientation"}
@@ -48,6 +49,8 @@ class Row:
     control: Reference | None = None
     """The same number with labels that mean nothing (see `controls.py`)."""
     note: str = ""
+    protocol: Protocol | None = None
+    """Of a segmentation: under which conditions it was scored."""
 
     def __post_init__(self) -> None:
         where = f"{self.question} / {self.measure} / {self.probe} / {self.encoder}"
@@ -60,6 +63,8 @@ class Row:
             raise ReportError(f"{where}: n and groups must be at least 1 and the interval in order")
         if not self.encoder or not self.baseline.name:
             raise ReportError(f"{where}: encoder and baseline must be named")
+        if self.protocol is not None and not isinstance(self.protocol, Protocol):
+            raise ReportError(f"{where}: a protocol is a Protocol, not {type(self.protocol).__name__}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,11 @@ class Report:
     notes: Sequence[str] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    pictures: Sequence[tuple[str, str]] = ()
+    """(file beside results.md, what it shows)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(self.rows))  # what was checked is what is written
         balanced = {_place(row) for row in self.rows if row.measure == "balanced accuracy"}
         for row in self.rows:
             if row.measure != "accuracy":
@@ -99,6 +107,7 @@ class Report:
         exact, elements = ({_place(row) for row in self.rows if row.measure == name} for name in MATCHES)
         if exact != elements:
             raise ReportError(f"{sorted(exact ^ elements)[0]}: {' and '.join(MATCHES)} must stand beside each other")
+        refuse_mixed_rows(self.rows)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write results.md and results.json, each whole or not at all; returns their paths."""
@@ -108,8 +117,11 @@ class Report:
         return markdown, data
 
     def tree(self) -> dict[str, Any]:
-        """The report as plain values."""
-        return asdict(self)
+        """The report as plain values; each row has its protocol with both hashes."""
+        tree = asdict(self)
+        for plain, row in zip(tree["rows"], self.rows, strict=True):
+            plain["protocol"] = None if row.protocol is None else row.protocol.tree()
+        return tree
 
     def markdown(self) -> str:
         """The report as text: warnings and conclusions first, then one table for each question."""
@@ -121,13 +133,45 @@ class Report:
             lines += [f"## {question}", ""]
             if question in self.meanings:
                 lines += [self.meanings[question], ""]
-            lines += _table([row for row in self.rows if row.question == question])
+            rows = [row for row in self.rows if row.question == question]
+            lines += [*_conditions(rows), *_table(rows)]
         lines += _bullets("Not asked", [f"**{skipped.question}**: {skipped.reason}" for skipped in self.unasked])
         lines += _bullets("Notes", self.notes)
         lines += _bullets("Facts", [f"{key}: {value}" for key, value in self.facts.items()])
+        if self.pictures:
+            lines += ["## Pictures", "", *(f"![{caption}]({file})\n\n{caption}\n" for file, caption in self.pictures)]
         if self.command:
             lines += ["## Repeat", "", "```", self.command, "```", ""]
         return "\n".join(lines)
+
+
+def refuse_mixed_rows(rows: Sequence[Row]) -> None:
+    """Refuse a table (a question) in which numbers stand side by side that mean different things.
+
+    Rows of a segmentation share the conditions of their table (all but the prompt), its title says the task, and a
+    measure is taken of the same n in every row.
+
+    Raises:
+        ReportError: Names the table and what differs.
+    """
+    for question in dict.fromkeys(row.question for row in rows):
+        table = [row for row in rows if row.question == question]
+        protocols = [row.protocol for row in table]
+        try:
+            refuse_mixed(protocols, question)
+        except ProtocolError as error:
+            raise ReportError(str(error)) from error
+        if protocols[0] is None:
+            named = next((head for head in HEADS.values() if question.startswith(head)), None)
+            if named:
+                raise ReportError(f"{question}: rows under '{named}' must say their protocol")
+            continue
+        if not question.startswith(protocols[0].head):
+            raise ReportError(f"{question}: a table of this task must be headed '{protocols[0].head}'")
+        for measure in dict.fromkeys(row.measure for row in table):
+            counts = {row.estimate.n for row in table if row.measure == measure}
+            if len(counts) > 1:
+                raise ReportError(f"{question} / {measure}: rows of different n ({sorted(counts)}) in one table")
 
 
 def digits(n: int) -> int:
@@ -149,15 +193,33 @@ def _bullets(head: str, texts: Sequence[str]) -> list[str]:
     return [f"## {head}", "", *(f"- {text}" for text in texts), ""] if texts else []
 
 
+def _conditions(rows: Sequence[Row]) -> list[str]:
+    """What all rows of a segmentation's table share."""
+    protocol = rows[0].protocol
+    if protocol is None:
+        return []
+    ignored = ", ".join(protocol.ignored) or "nothing"
+    grid = "each image's own pixels" if protocol.mpp is None else f"{protocol.mpp:g} µm/px"
+    return [
+        f"Protocol {protocol.table}: {protocol.task}, {'oracle' if protocol.oracle else 'no oracle'}; scored: "
+        f"{protocol.scored}, n = {protocol.n}, at {grid}; classes: {', '.join(protocol.classes)}; ignored: {ignored}; "
+        f"judged items: {protocol.split}.",
+        "",
+    ]
+
+
 _HEAD = ("measure", "probe", "encoder", "value [95 % interval]", "baseline", "control", "n", "groups", "note")
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    lines = [f"| {' | '.join(_HEAD)} |", f"|{'---|' * len(_HEAD)}"]
+    head = _HEAD
+    if rows[0].protocol is not None:
+        head = (*("model" if name == "encoder" else name for name in _HEAD), "protocol")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     measures, probes = (list(dict.fromkeys(names)) for names in zip(*((r.measure, r.probe) for r in rows), strict=True))
     for row in sorted(rows, key=lambda row: (measures.index(row.measure), probes.index(row.probe))):
         places = digits(row.estimate.n)
-        cells = (
+        cells: tuple[str, ...] = (
             f"{row.measure} ({_ARROWS[row.better]})",
             row.probe,
             row.encoder,
@@ -168,5 +230,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
             str(row.estimate.groups),
             "; ".join(note for note in (row.estimate.note, row.note) if note),
         )
+        if row.protocol is not None:
+            cells = (*cells, row.protocol.hash)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return [*lines, ""]

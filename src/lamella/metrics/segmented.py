@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lamella.config import Settings
+from lamella.formats.label_values import NOT_LABELLED
 from lamella.metrics.attentive import best_epoch
 from lamella.metrics.detection import Found
 from lamella.metrics.dice import overlaps
@@ -54,11 +55,11 @@ class Windows:
 
     Attributes:
         owner_W: Row of the item that each window is of.
-        targets: (W, ...) uint8 classes at a resolution for training: the grid's or finer.
+        targets: (W, ...) uint8 classes (or NOT_LABELLED) at a resolution for training: the grid's or finer.
         grid: G.
         assemble: (row, (w, C + 1, *grid) logits of its windows in order) to probabilities (C + 1, ...) on the grid of
             the row's mask.
-        truth: Row to its mask, classes 1..C, 0 background.
+        truth: Row to its mask, classes 1..C, 0 background, NOT_LABELLED where nothing is known.
         lesions: (row, probability of any class) to what was found, for detection.
     """
 
@@ -173,14 +174,17 @@ def segmentation_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         logits: (B, C + 1, ...).
-        truth: (B, ...) int64.
+        truth: (B, ...) int64; NOT_LABELLED counts nothing.
     """
-    share = logits.softmax(1).flatten(2)
-    wanted = F.one_hot(truth, logits.shape[1]).movedim(-1, 1).flatten(2).float()
+    known = truth != NOT_LABELLED
+    truth = truth.where(known, torch.zeros_like(truth))
+    share = (logits.softmax(1) * known[:, None]).flatten(2)
+    wanted = (F.one_hot(truth, logits.shape[1]).movedim(-1, 1) * known[:, None]).flatten(2).float()
     both, size = (share * wanted).sum((0, 2)), share.sum((0, 2)) + wanted.sum((0, 2))
     # The background would hide the lesions: it is left out of the Dice, as there.
     soft = (2 * both[1:] + 1) / (size[1:] + 1)
-    return F.cross_entropy(logits, truth) + 1 - soft.mean()
+    entropy = F.cross_entropy(logits, truth, reduction="none")[known].sum() / known.sum().clamp(min=1)
+    return entropy + 1 - soft.mean()
 
 
 def constant_counts(windows: Windows, rows: Sequence[int], classes: int) -> np.ndarray:

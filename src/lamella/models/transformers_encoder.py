@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError  # what torch raises; nothing is unpickled
@@ -23,10 +22,9 @@ from torch import Tensor
 from lamella.errors import CheckpointError, first_line
 from lamella.models.pretrained import Tokens, Trunk, check_trunk, refuse_differences
 from lamella.models.registry import CONFIG_FILE, PREPROCESSOR_FILE, EncoderEntry
+from lamella.models.transformers_folder import SAYS_HOW_SAVED, quiet
 from lamella.models.weights import NOT_TENSORS_ALONE, listed, size_text, weights_file
 
-# Keys of a configuration that decide nothing: the same weights saved by another version have the same fingerprint.
-_SAYS_HOW_SAVED = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label", "label2id"}
 _LOAD_FAULTS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 
 
@@ -98,7 +96,7 @@ class TransformersTrunk(Trunk):
     def architecture(self) -> Mapping[str, Any]:
         """The configuration without what says how it was saved."""
         config = json.loads(self.network.config.to_json_string(use_diff=False))
-        return {"class": self._class_name, **{key: config[key] for key in config if key not in _SAYS_HOW_SAVED}}
+        return {"class": self._class_name, **{key: config[key] for key in config if key not in SAYS_HOW_SAVED}}
 
 
 def load_transformers(entry: EncoderEntry, folder: Path) -> TransformersTrunk:
@@ -114,7 +112,7 @@ def load_transformers(entry: EncoderEntry, folder: Path) -> TransformersTrunk:
     if weights_file(folder) is None:
         raise CheckpointError(folder, "it holds no weights (model.safetensors)", "Download the whole folder again.")
     try:
-        with _quiet():
+        with quiet():
             network, report = network_class.from_pretrained(
                 str(folder),
                 dtype=torch.float32,
@@ -147,7 +145,7 @@ def _check_config(entry: EncoderEntry, folder: Path, family: _Family, network_cl
     path = folder / CONFIG_FILE
     try:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-        with _quiet():
+        with quiet():
             config = network_class.config_class.from_pretrained(str(folder), local_files_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(
@@ -206,19 +204,3 @@ def _size_difference(item: str | tuple[str, tuple[int, ...], tuple[int, ...]]) -
         return f"{item} has another size"
     name, found, expected = item
     return f"{name} is {size_text(found)} instead of {size_text(expected)}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and reports: what is wrong is raised here, as one error."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -50,8 +50,12 @@ def weights_file(folder: Path) -> Path | None:
     return None
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, within: str | None = None) -> dict[str, Tensor]:
     """Name -> tensor of a .safetensors file, or of a torch file that holds tensors alone.
+
+    Args:
+        path: The file.
+        within: Where a torch file has an entry of this name, it is what is read: some authors put the weights there.
 
     Raises:
         CheckpointError: It is missing, damaged, or holds more than tensors.
@@ -68,6 +72,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"it is truncated or damaged ({first_line(error)})",
             "Copy the file again, or export the model again.",
         ) from error
+    if within is not None and isinstance(weights, dict) and isinstance(weights.get(within), dict):
+        weights = weights[within]
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise CheckpointError(path, "it does not hold tensors by name", "Give the weights file that its page names.")
     return weights

@@ -81,14 +81,26 @@ def _crossings(starts: np.ndarray, ends: np.ndarray, top: int, bottom: int) -> I
 
 
 def _simplified(rings: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Closed rings (M, 2) without the corners that lie within `_SIMPLIFY_PX` of the line between those kept; open.
-
-    The method of Douglas and Peucker (1973), all rings and all their chords at once.
-    """
+    """Closed rings (M, 2) without the corners that lie within `_SIMPLIFY_PX` of the line between those kept; open."""
     corners = np.concatenate(rings)
     lasts = np.cumsum([len(ring) for ring in rings]) - 1
     kept = np.zeros(len(corners), bool)
     kept[lasts] = kept[np.r_[0, lasts[:-1] + 1]] = True
+    kept = needed_corners(corners, kept, _SIMPLIFY_PX)
+    return [ring[:-1] for ring in np.split(corners[kept], np.cumsum(kept)[lasts[:-1]])]
+
+
+def needed_corners(corners: np.ndarray, kept: np.ndarray, tolerance_px: float) -> np.ndarray:
+    """(N,) bool: the corners that may not be left out; the others lie within the tolerance of the line between these.
+
+    The method of Douglas and Peucker (1973), all chains and all their chords at once.
+
+    Args:
+        corners: (N, 2) float of chains one after the other.
+        kept: (N,) bool; at least the first and the last corner of each chain.
+        tolerance_px: In the corners' unit.
+    """
+    kept = kept.copy()
     pending = np.flatnonzero(~kept)
     while len(pending):
         chords = np.cumsum(kept)[pending] - 1
@@ -96,11 +108,11 @@ def _simplified(rings: Sequence[np.ndarray]) -> list[np.ndarray]:
         away_px = _from_chord(corners[pending], corners[ends[chords]], corners[ends[chords + 1]])
         firsts = np.flatnonzero(np.diff(chords, prepend=-1))
         farthest_px = np.repeat(np.maximum.reduceat(away_px, firsts), np.diff(np.r_[firsts, len(chords)]))
-        farthest = np.flatnonzero((away_px == farthest_px) & (farthest_px > _SIMPLIFY_PX))
+        farthest = np.flatnonzero((away_px == farthest_px) & (farthest_px > tolerance_px))
         _, once = np.unique(chords[farthest], return_index=True)
         kept[pending[farthest[once]]] = True
-        pending = pending[(farthest_px > _SIMPLIFY_PX) & ~kept[pending]]
-    return [ring[:-1] for ring in np.split(corners[kept], np.cumsum(kept)[lasts[:-1]])]
+        pending = pending[(farthest_px > tolerance_px) & ~kept[pending]]
+    return kept
 
 
 def _from_chord(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -160,7 +160,7 @@ def _read_objects(path: Path) -> PlacedTiles:
     """Tiles drawn in QuPath: all rectangles, a tile each; or all points, the centre of a tile each."""
     boxes: list[tuple[float, float, float, float]] = []
     points: list[np.ndarray] = []
-    for number, item in enumerate(read_geojson(path), 1):
+    for number, item in enumerate(read_geojson(path, crossings="keep"), 1):
         if item.points is not None:
             points.append(item.points)
         elif _is_rectangle(item):

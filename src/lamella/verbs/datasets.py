@@ -6,11 +6,15 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+import numpy as np
+
 from lamella.config import Request
 from lamella.errors import ImageError, LamellaError
+from lamella.formats.label_values import NOT_LABELLED
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.datasets.identity import item_digest
 from lamella.imaging.datasets.layouts import Adapter
+from lamella.imaging.datasets.mask_channels import as_channels, channels_of
 from lamella.imaging.datasets.opening import ADAPTERS, open_collection
 from lamella.imaging.datasets.problems import named
 from lamella.imaging.datasets.settings import DatasetSettings
@@ -80,7 +84,9 @@ def _facts(collection: Collection) -> dict[str, str]:
     items = collection.items
     labelled = sum(item.labels is not None for item in items)
     masks, boxes = sum(item.mask is not None for item in items), sum(len(item.boxes) for item in items)
-    classes = ", ".join(f"{name} {value}" for name, value in collection.mask_classes.items())
+    background = {} if collection.mask_background is None else {collection.mask_background: 0}
+    values = {**background, **collection.mask_classes}
+    classes = ", ".join(f"{name} {value}" for name, value in values.items())
     return {
         "labels": _labels(collection) if labelled else "none",
         "labelled": f"{labelled} of {len(items)}" if 0 < labelled < len(items) else "",
@@ -88,6 +94,7 @@ def _facts(collection: Collection) -> dict[str, str]:
         "sites": _counts(Counter(item.site for item in items if item.site)),
         "splits": _counts(Counter(item.split or "no split" for item in items)) if any(i.split for i in items) else "",
         "masks": f"{masks} of {len(items)} ({classes})" if masks else "",
+        "spacing": ", ".join(f"{mpp:g} um per pixel" for mpp in sorted({item.mpp for item in items if item.mpp})),
         "boxes": f"{boxes} on {sum(bool(item.boxes) for item in items)} {collection.kind}s" if boxes else "",
         "origin": collection.origin,
         "licence": collection.licence,
@@ -120,9 +127,10 @@ def _counts(counts: Counter[str] | dict[str, int]) -> str:
 def _check(collection: Collection) -> int:
     """Read everything; print what fails, and images that stand in two splits or under two labels."""
     bad: list[str] = []
+    labelled = np.zeros(NOT_LABELLED + 1, np.int64)  # pixels of the masks by channel
     same: dict[str, list[Item]] = defaultdict(list)
     for item in progress(collection.items, "check"):
-        problems = list(_unreadable(collection, item))
+        problems = list(_unreadable(collection, item, labelled))
         bad += problems
         if not problems:
             same[item_digest(collection, item)].append(item)
@@ -131,12 +139,22 @@ def _check(collection: Collection) -> int:
         print(f"problem: {problem}")
     if len(bad) > _SHOWN:
         print(f"... and {len(bad) - _SHOWN} more")
+    if labelled.any():
+        print(f"masks: {_shares(collection, labelled)}")
     repeated = sum(len(items) - 1 for items in same.values())
     print(
         f"checked {_count(len(collection), collection.kind)}: {_count(len(bad), 'problem') if bad else 'no problems'}, "
         f"{repeated or 'none'} a repetition of another"
     )
     return 1 if bad else 0
+
+
+def _shares(collection: Collection, pixels: np.ndarray) -> str:
+    """Each class's share of what is labelled, and how much is not."""
+    names, ignored = channels_of(collection), int(pixels[NOT_LABELLED])
+    seen = max(1, int(pixels.sum()) - ignored)
+    shares = ", ".join(f"{name} {pixels[channel] / seen:.2%}" for channel, name in enumerate(names))
+    return f"{shares}; {ignored / pixels.sum():.2%} of all is not labelled" if ignored else shares
 
 
 def _contradictions(same: dict[str, list[Item]]) -> Iterator[str]:
@@ -149,7 +167,7 @@ def _contradictions(same: dict[str, list[Item]]) -> Iterator[str]:
             yield f"the same content under different labels: {names}"
 
 
-def _unreadable(collection: Collection, item: Item) -> Iterator[str]:
+def _unreadable(collection: Collection, item: Item, labelled: np.ndarray) -> Iterator[str]:
     try:
         measured = collection.read(item)
         refuse_blank(measured)
@@ -159,7 +177,10 @@ def _unreadable(collection: Collection, item: Item) -> Iterator[str]:
             if outside:
                 yield f"{item.item_id}: {outside} box(es) reach beyond its {rows} x {columns} pixels (rows, columns)"
         if item.mask is not None and collection.read_mask is not None:
-            collection.read_mask(item)
+            channels = as_channels(collection.read_mask(item), collection)
+            labelled += np.bincount(channels.ravel(), minlength=len(labelled))
+            if (channels == NOT_LABELLED).all():
+                yield f"{item.mask}: every pixel of the mask is ignored: leave the {collection.kind} out"
     except ImageError as error:
         yield str(error)
 

@@ -14,6 +14,7 @@ from lamella.errors import LamellaError, storage_faults
 from lamella.formats.atomic import whole_file, write_text
 from lamella.metrics.bootstrap import Estimate
 from lamella.metrics.report import span
+from lamella.metrics.segments.protocol import refuse_mixed_trees
 from lamella.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, card_with, from_pretrained
 from lamella.models.pretraining_record import RECORD_FILE
 from lamella.verbs.evaluation.results_files import RESULTS_FILE, results_of
@@ -91,12 +92,25 @@ def _table(folder: Path, fingerprint: str, measures: Sequence[str]) -> str:
         held = ", ".join(dict.fromkeys(row["measure"] for row in report["rows"]))
         raise LamellaError(folder / RESULTS_FILE, "it holds none of the measures asked for", f"measures=[...]: {held}.")
     lines = [f"### {report['title']}", "", *(f"> {warning}" for warning in report["warnings"])]
-    lines += [
-        "| question | measure | probe | encoder | value [95 % interval] | baseline | n | groups |",
-        "|---" * 8 + "|",
-    ]
-    lines += [_line(row) for row in rows]
-    return "\n".join([*lines, "", f"Repeat: `{report['command']}`"])
+    for table in _one_protocol_each(rows):
+        lines += [
+            "| question | measure | probe | encoder | value [95 % interval] | baseline | n | groups |",
+            "|---" * 8 + "|",
+            *(_line(row) for row in table),
+            "",
+        ]
+    return "\n".join([*lines, f"Repeat: `{report['command']}`"])
+
+
+def _one_protocol_each(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows in tables: those of a segmentation's protocol by themselves, those of the other questions together."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        protocol = row.get("protocol")
+        tables.setdefault("" if protocol is None else protocol["table"], []).append(row)
+    for table in tables.values():
+        refuse_mixed_trees(table, table[0]["question"])
+    return list(tables.values())
 
 
 def _line(row: dict[str, Any]) -> str:

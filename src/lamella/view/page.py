@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella.formats.atomic import write_text
+from lamella.metrics.segments.protocol import refuse_mixed_trees
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,20 @@ def result_table(results: Path, measures: Mapping[str, Sequence[str]]) -> tuple[
 
     Returns:
         Head and rows.
+
+    Raises:
+        ProtocolError: They are of segmentations under different conditions: those need a table each.
     """
     report = json.loads(results.read_text(encoding="utf-8"))
     head = ["question", "measure", "encoder", "value [95 % interval]", "stands beside", "n (groups)"]
     rows = [
-        _result_row(row)
+        row
         for question, wanted in measures.items()
         for row in report["rows"]
         if row["question"] == question and row["measure"] in wanted
     ]
-    return head, rows
+    refuse_mixed_trees(rows, str(results))
+    return head, [_result_row(row) for row in rows]
 
 
 def conclusions(results: Path) -> list[str]:

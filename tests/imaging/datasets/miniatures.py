@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -205,6 +206,24 @@ def make_glas(folder: Path, *, patients: int = 4) -> Path:
         rows.append(f"{name},images/{name}.jpg,masks/{name}.png,{patient},{'malignant' if patient % 2 else 'benign'}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
+
+
+BCSS_REGIONS = ("A1-A0SK", "A2-A0D2", "OL-A66I", "E2-A14N", "A2-A0SX", "D8-A1JG", "BH-A0BG", "C8-A12V")
+"""Hospital and patient of TCGA; OL and E2 are test hospitals of the paper."""
+
+
+def bcss_name(region: str) -> str:
+    return f"TCGA-{region}-DX1_xmin1000_ymin2000_MPP-0.2500"
+
+
+def make_bcss(folder: Path, *, images: str = "rgbs_colorNormalized", regions: Sequence[str] = BCSS_REGIONS) -> Path:
+    """Regions of 32 x 40 pixels with masks in which eight of the codes are equally frequent."""
+    (folder / "masks").mkdir(parents=True)
+    for number, region in enumerate(regions):
+        picture(folder / images / f"{bcss_name(region)}.png", number, (40, 32))
+        mask = np.random.default_rng(number).choice(np.array([0, 1, 2, 3, 4, 7, 9, 18], np.uint8), (32, 40))
+        Image.fromarray(mask).save(folder / "masks" / f"{bcss_name(region)}.png")
+    return folder
 
 
 def make_brain(folder: Path, *, patients: int = 3) -> Path:

@@ -30,6 +30,7 @@ class Item:
         split: The split that the data set itself gives; None where it gives none.
         mask: File with its segmentation, None where there is none.
         boxes: (x0, y0, x1, y1, class) in pixels, where lesions are boxed.
+        mpp: Micrometres per pixel that the data set states for a file that states none; None where it does not.
     """
 
     item_id: str
@@ -41,6 +42,7 @@ class Item:
     split: Literal["train", "val", "test"] | None = None
     mask: Path | None = None
     boxes: tuple[tuple[float, float, float, float, str], ...] = ()
+    mpp: float | None = None
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,12 @@ class Columns:
     site: str | None
     split: str | None
     mask: str | None
+    mpp: str | None
 
     def told(self) -> str:
         """One line for the reader of the results."""
         pairs = [("image", "+".join(self.image)), ("id", self.id), ("label", self.label), ("group", self.group)]
-        pairs += [("site", self.site), ("split", self.split), ("mask", self.mask)]
+        pairs += [("site", self.site), ("split", self.split), ("mask", self.mask), ("mpp", self.mpp)]
         return "columns: " + ", ".join(f"{what} = {column}" for what, column in pairs if column)
 
 
@@ -70,6 +71,7 @@ def find_columns(path: Path, rows: Sequence[dict[str, str]], folder: Path, setti
     if absent:
         raise DatasetError(path, "; ".join(absent), f"It has: {', '.join(header)}.")
     found = {what: _one(path, header, what, getattr(settings, what)) for what in _KNOWN if what != "image"}
+    found["mpp"] = _one(path, header, "mpp", None)  # the setting is a number for all, not a column
     image = settings.image or _image(path, rows, folder, {column for column in found.values() if column}, settings)
     return Columns(image, **found)
 
@@ -82,7 +84,7 @@ def _wished(settings: DatasetSettings) -> list[tuple[str, str]]:
 def _one(path: Path, header: Sequence[str], what: str, wished: str | None) -> str | None:
     if wished is not None:
         return None if wished == NOTHING else wished
-    matches = _by_name(header, what)
+    matches = _by_name(header, what) if what in _KNOWN else [column for column in header if column.lower() == what]
     if len(matches) > 1 and what not in _FIRST_WINS:
         _refuse_two(path, what, matches)
     return matches[0] if matches else None

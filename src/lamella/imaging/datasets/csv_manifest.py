@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,10 @@ from lamella.imaging.datasets.box_files import Box, read_boxes
 from lamella.imaging.datasets.collection import Collection, Item, Kind
 from lamella.imaging.datasets.csv_columns import Columns, file_in, find_columns
 from lamella.imaging.datasets.files import head_problems, stem_of
-from lamella.imaging.datasets.item_files import ReadFiles
+from lamella.imaging.datasets.item_files import ReadFiles, refuse_mpp
 from lamella.imaging.datasets.kinds import kind_of_all
 from lamella.imaging.datasets.layouts import Adapter
-from lamella.imaging.datasets.mask_files import FOREGROUND, ReadMask
+from lamella.imaging.datasets.mask_files import mask_facts
 from lamella.imaging.datasets.problems import refuse
 from lamella.imaging.datasets.settings import DatasetSettings
 from lamella.imaging.datasets.soundness import sound
@@ -49,6 +50,7 @@ def _open(path: Path, settings: DatasetSettings) -> Collection:
         problems += _repeated(ids)
         refuse(path, problems, _REMEDY)
     kind = kind_of_all(path, [source for item in items for source in item.sources], settings)
+    refuse_mpp(path, kind, settings)
     if len(columns.image) > 1 and kind != "volume":
         raise DatasetError(path, f"several files for one {kind}", "Only volumes have one file per channel.")
     collection = _collection(path, rows, items, columns, settings, kind)
@@ -108,6 +110,8 @@ def _item(
         split = split_of(row[columns.split])
         if split is None and settings.splits == "given":
             problems.append(f"unknown split {row[columns.split]!r} (known: train, val, test)")
+    mpp, wrong = _mpp(row, columns, settings)
+    problems += wrong
     item = Item(
         item_id=item_id,
         sources=tuple(sources),
@@ -117,6 +121,7 @@ def _item(
         split=split,
         mask=mask,
         boxes=tuple(box for key in {item_id: 0, row[columns.image[0]]: 0} for box in boxes.get(key, ())),
+        mpp=mpp,
     )
     return item, problems
 
@@ -125,6 +130,19 @@ def _file_problem(column: str, cell: str, path: Path) -> list[str]:
     if not cell:
         return [f"{column} is empty"]
     return [] if path.exists() else [f"there is no file {cell} ({column})"]
+
+
+def _mpp(row: dict[str, str], columns: Columns, settings: DatasetSettings) -> tuple[float | None, list[str]]:
+    """The row's own, else that of the settings, and what is wrong."""
+    if not columns.mpp or not row[columns.mpp]:
+        return settings.mpp, []
+    try:
+        value = float(row[columns.mpp])
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        return None, [f"{columns.mpp} is {row[columns.mpp]!r}, not micrometres per pixel"]
+    return value, []
 
 
 def _labels(cell: str, settings: DatasetSettings) -> tuple[str, ...] | None:
@@ -161,7 +179,6 @@ def _collection(
         notes.append(f"{unlabelled} item(s) have an empty {columns.label}: unlabelled")
     if columns.mask and masked < len(items):
         notes.append(f"{len(items) - masked} item(s) have no mask")
-    mask_classes = settings.mask_classes or ({FOREGROUND: 1} if masked else {})
     return Collection(
         name=path.stem if path.stem != "manifest" else path.absolute().parent.name,
         kind=kind,
@@ -170,8 +187,7 @@ def _collection(
         classes=settings.classes or tuple(sorted(found)),
         multi_label=settings.separator is not None,
         group_noun=settings.group_noun or _noun(columns.group) or kind,
-        read_mask=ReadMask(kind, settings.mask_classes) if masked else None,
-        mask_classes=mask_classes,
+        **mask_facts(kind, settings, masked=bool(masked)),
         origin=f"your own: {path}",
         licence="as its owner says",
         notes=tuple(notes),
@@ -195,7 +211,7 @@ ADAPTER = Adapter(
     uses=frozenset(
         {
             *("kind", "fourth", "id", "image", "folder", "suffix", "label", "separator", "no_finding", "classes"),
-            *("group", "group_noun", "site", "split", "mask", "mask_classes", "boxes"),
+            *("group", "group_noun", "site", "split", "mask", "mask_classes", "class_map", "boxes", "mpp"),
         }
     ),
     fits=_fits,

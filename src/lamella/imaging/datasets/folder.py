@@ -9,10 +9,10 @@ from lamella.errors import DatasetError
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.datasets.files import head_problems, stem_of
 from lamella.imaging.datasets.folder_files import Found, find_files
-from lamella.imaging.datasets.item_files import ReadFiles
+from lamella.imaging.datasets.item_files import ReadFiles, refuse_mpp
 from lamella.imaging.datasets.kinds import kind_of_all
 from lamella.imaging.datasets.layouts import Adapter
-from lamella.imaging.datasets.mask_files import FOREGROUND, ReadMask
+from lamella.imaging.datasets.mask_files import mask_facts
 from lamella.imaging.datasets.problems import named, refuse
 from lamella.imaging.datasets.settings import DatasetSettings
 from lamella.imaging.datasets.soundness import sound
@@ -41,7 +41,7 @@ def _open(path: Path, settings: DatasetSettings) -> Collection:
     labelled = not masks and _labelled(path, [parts[in_parts:] for parts in places], settings)
     items = []
     for source, parts, item_id in zip(
-        found.items, places, _ids(path / _IMAGES if masks else path, found.items), strict=True
+        found.items, places, _ids(path / _IMAGES if masks and not in_parts else path, found.items), strict=True
     ):
         group, problem = _group(source, item_id, path, found, settings)
         problems += problem
@@ -52,11 +52,13 @@ def _open(path: Path, settings: DatasetSettings) -> Collection:
                 labels=(parts[in_parts],) if labelled else None,
                 group=group,
                 split=split_of(parts[0]) if in_parts else None,
-                mask=masks.get(stem_of(source)),
+                mask=masks.get(source),
+                mpp=settings.mpp,
             )
         )
     refuse(path, problems, _REMEDY)
     kind = kind_of_all(path, found.items, settings)
+    refuse_mpp(path, kind, settings)
     labels = {label for item in items for label in item.labels or ()}
     grouped = "patient" if found.patients else "group" if settings.group_pattern else kind
     collection = Collection(
@@ -66,8 +68,7 @@ def _open(path: Path, settings: DatasetSettings) -> Collection:
         read=ReadFiles(kind, fourth=settings.stated_fourth),
         classes=settings.classes or tuple(sorted(labels)),
         group_noun=settings.group_noun or grouped,
-        read_mask=ReadMask(kind, settings.mask_classes) if masks else None,
-        mask_classes=settings.mask_classes or ({FOREGROUND: 1} if masks else {}),
+        **mask_facts(kind, settings, masked=bool(masks)),
         origin=f"your own: {path}",
         licence="as its owner says",
         notes=tuple(_notes(found, items, settings)),
@@ -80,19 +81,31 @@ def _parts(path: Path, item: Path) -> tuple[str, ...]:
     return item.relative_to(path).parts or (path.name,)
 
 
-def _masks(path: Path, found: Found) -> tuple[dict[str, Path], list[str]]:
-    """Stem -> mask if the folder holds `images` and `masks`, which are then taken out of the items."""
-    tops = {_parts(path, item)[0] for item in found.items}
-    if tops != {_IMAGES, _MASKS}:
+def _masks(path: Path, found: Found) -> tuple[dict[Path, Path], list[str]]:
+    """Image -> mask if the folder, or each part of it, holds `images` and `masks`; masks are taken out of the items."""
+    pairs = {item: _pair(_parts(path, item)) for item in found.items}
+    if {top for top, _ in pairs.values()} != {_IMAGES, _MASKS}:
         return {}, []
-    masks = {stem_of(item): item for item in found.items if _parts(path, item)[0] == _MASKS}
-    found.items = [item for item in found.items if _parts(path, item)[0] == _IMAGES]
-    stems = {stem_of(item) for item in found.items}
-    missing = [f"{item.name} has no mask of its name" for item in found.items if stem_of(item) not in masks]
-    return masks, [
-        *missing,
-        *(f"{mask.name} has no image of its name" for mask in masks.values() if stem_of(mask) not in stems),
+    masks: dict[str, Path] = {}
+    problems = []
+    for item, (top, name) in pairs.items():
+        if top == _MASKS and masks.setdefault(name, item) != item:
+            problems.append(f"{masks[name].name} and {item.name} are both the mask of {name}")
+    found.items = [item for item in found.items if pairs[item][0] == _IMAGES]
+    of_image = {item: masks[pairs[item][1]] for item in found.items if pairs[item][1] in masks}
+    problems += [f"{item.name} has no mask of its name" for item in found.items if item not in of_image]
+    used = set(of_image.values())
+    return of_image, [
+        *problems,
+        *(f"{mask.name} has no image of its name" for mask in masks.values() if mask not in used),
     ]
+
+
+def _pair(parts: tuple[str, ...]) -> tuple[str, str]:
+    """(images or masks, what an image shares with its mask): train/images/a.png gives (images, train/a)."""
+    part = parts[:1] if len(parts) > 2 and split_of(parts[0]) else ()
+    top, *below = parts[len(part) :]
+    return top, "/".join((*part, *below[:-1], *(stem_of(Path(name)) for name in below[-1:])))
 
 
 def _labelled(path: Path, places: list[tuple[str, ...]], settings: DatasetSettings) -> bool:
@@ -168,7 +181,9 @@ ADAPTER = Adapter(
     layout="class/file, train/class/file, images/ beside masks/, or files; a folder of DICOM slices is one volume",
     origin="your own",
     licence="as its owner says",
-    uses=frozenset({"kind", "fourth", "label", "classes", "group_pattern", "group_noun", "mask_classes"}),
+    uses=frozenset(
+        {"kind", "fourth", "label", "classes", "group_pattern", "group_noun", "mask_classes", "class_map", "mpp"}
+    ),
     fits=_fits,
     open=_open,
 )

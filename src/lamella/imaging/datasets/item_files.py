@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from lamella.errors import ImageError
+from lamella.errors import DatasetError, ImageError
 from lamella.imaging.datasets.collection import Item, Kind, Measured
-from lamella.imaging.measured import Unit, Volume
+from lamella.imaging.datasets.settings import DatasetSettings
+from lamella.imaging.measured import MedicalImage, Unit, Volume
 from lamella.imaging.reading import read_image, read_video, read_volume
 
 # Two files lie on one grid if no corner of theirs is further apart than this share of a voxel. Headers of one series
 # that went through several programs differ by 1e-4 of a voxel; a real misplacement is a voxel or more.
 GRID_TOLERANCE = 0.1
+# Spacings that differ by less are the same: headers round 0.2525 to 0.25.
+SPACING_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class ReadFiles:
 
     def __call__(self, item: Item) -> Measured:
         if self.kind == "image":
-            return read_image(item.sources[0])
+            return spaced(read_image(item.sources[0]), item)
         if self.kind == "video":
             return read_video(item.sources[0])
         volume = stacked([read_volume(path, fourth=self.fourth) for path in item.sources])
@@ -47,6 +51,39 @@ class ReadFiles:
         if self.modality:
             volume = replace(volume, modality=self.modality)
         return replace(volume, unit=self.unit) if self.unit else volume
+
+
+def spaced(image: MedicalImage, item: Item) -> MedicalImage:
+    """An image with the spacing that its data set states, where its file states none.
+
+    Raises:
+        ImageError: Both state one, and they differ.
+    """
+    if item.mpp is None:
+        return image
+    stated_mm = item.mpp / 1000
+    if image.spacing_mm is None:
+        return replace(image, spacing_mm=(stated_mm, stated_mm))
+    if max(abs(own / stated_mm - 1) for own in image.spacing_mm) > SPACING_TOLERANCE:
+        own = " x ".join(f"{1000 * each:.6g}" for each in image.spacing_mm)
+        raise ImageError(
+            image.source,
+            f"its file states {own} um per pixel, the data set {item.mpp:g}",
+            "Leave out mpp, which is for files that state none.",
+        )
+    return image
+
+
+def refuse_mpp(path: Path, kind: Kind, settings: DatasetSettings) -> None:
+    """Refuse `mpp` where nothing is measured by it.
+
+    Raises:
+        DatasetError: It is set, and the items are volumes or videos.
+    """
+    if settings.mpp is not None and kind != "image":
+        raise DatasetError(
+            path, f"mpp has no effect on {kind}s", "Leave it out; it is for pictures that state no spacing."
+        )
 
 
 def stacked(volumes: Sequence[Volume]) -> Volume:

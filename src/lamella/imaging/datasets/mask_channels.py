@@ -30,6 +30,8 @@ def as_channels(mask: np.ndarray, collection: Collection) -> np.ndarray:
     if collection.mask_background is not None:
         table[0], first = 0, 1
     table[values] = np.arange(first, first + len(values))
+    if mask.size and (mask.min() < 0 or mask.max() > NOT_LABELLED):
+        raise ValueError(f"mask values of {collection.name} go from {mask.min()} to {mask.max()}, not 0 to 255")
     channels = table[mask]
     if (channels < 0).any():
         raise ValueError(f"mask values {np.unique(mask[channels < 0]).tolist()} are of no class of {collection.name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from lamella.errors import DatasetError
 from lamella.imaging.datasets import (
     aptos2019,
+    bcss,
     brats,
     chestxray14,
     csv_manifest,
@@ -15,6 +16,7 @@ from lamella.imaging.datasets import (
     folder,
     ham10000,
     medmnist,
+    pannuke,
     pcam,
 )
 from lamella.imaging.datasets.collection import Collection
@@ -25,7 +27,7 @@ from lamella.imaging.datasets.settings import DatasetSettings
 __all__ = ["ADAPTERS", "DatasetSettings", "open_collection"]
 
 # Known layouts first; what any folder or CSV could be, last.
-_KNOWN = (ham10000, pcam, aptos2019, chestxray14, brats, decathlon, medmnist)
+_KNOWN = (ham10000, pcam, aptos2019, chestxray14, brats, bcss, pannuke, decathlon, medmnist)
 _GENERIC = (csv_manifest, folder)
 ADAPTERS: dict[str, Adapter] = {module.ADAPTER.name: module.ADAPTER for module in (*_KNOWN, *_GENERIC)}
 

@@ -10,7 +10,18 @@ from pydantic import BeforeValidator, Field
 from lamella.config import Settings
 
 AdapterName = Literal[
-    "auto", "ham10000", "pcam", "aptos2019", "chestxray14", "brats", "decathlon", "medmnist", "folder", "csv"
+    "auto",
+    "ham10000",
+    "pcam",
+    "aptos2019",
+    "chestxray14",
+    "brats",
+    "bcss",
+    "pannuke",
+    "decathlon",
+    "medmnist",
+    "folder",
+    "csv",
 ]
 
 # On the command line `|` alone is the start of a YAML text block, and a blank is nothing.
@@ -85,6 +96,12 @@ class DatasetSettings(Settings):
     which is called foreground and becomes 1."""
     boxes: Path | None = None
     """Second CSV, of boxes: image (or id), x0, y0, x1, y1 (or x, y, w, h) in pixels, and class (csv)."""
+    class_map: str | None = None
+    """What the values of masks mean, in place of mask_classes: a class map that ships with Lamella (bcss5,
+    bcss-official) or a YAML file."""
+    mpp: Annotated[float, Field(gt=0)] | None = None
+    """Micrometres per pixel of pictures whose files state none (PNG, JPEG, TIFF); a CSV column `mpp` says it for each
+    image."""
     spacing_mm: tuple[float, float, float] | None = None
     """(z, y, x) size of a voxel where the data set does not say it (3-D MedMNIST)."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lamella.errors import ImageError
+from lamella.formats.label_values import NOT_LABELLED
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.spacing import resize_image
 from lamella.metrics.detection import Found, candidates, match_boxes, match_mask
@@ -49,7 +50,7 @@ class MaskedItems:
         return tuple(self.collection.mask_classes)
 
     def truth(self, row: int) -> np.ndarray:
-        """(Y, X) uint8 classes 1..C of the row's mask; values of no class are background.
+        """(Y, X) uint8 classes 1..C of the row's mask; 0 is background, NOT_LABELLED is not asked about.
 
         Raises:
             ImageError: The mask cannot be read.
@@ -112,8 +113,8 @@ def side_of(encoder: Encoder, settings: SegmentationSettings) -> int:
 
 
 def class_numbers(mask: np.ndarray, collection: Collection) -> np.ndarray:
-    """uint8 classes 1..C of a mask whose values are the data set's; values of no class are background."""
-    numbers = np.zeros(mask.shape, np.uint8)
+    """uint8 classes 1..C of a mask whose values are the data set's; 0 is background, NOT_LABELLED stays what it is."""
+    numbers = np.where(mask == NOT_LABELLED, NOT_LABELLED, 0).astype(np.uint8)
     for number, value in enumerate(collection.mask_classes.values(), start=1):
         numbers[mask == value] = number
     return numbers

@@ -137,7 +137,7 @@ def _guarded(
     collection: Collection, scope: Scope, record: PretrainingRecord, seen: Seen, digest: Callable[[Item], str]
 ) -> Scope:
     """The scope without judged items that were in pretraining, whose whole groups count."""
-    known = _known(collection, scope.judged, record, digest)
+    known = known_items(collection, scope.judged, record, digest)
     if not known:
         return scope
     groups = {item.group for item in known}
@@ -170,7 +170,7 @@ def _guarded(
     return Scope(items, parts, scope.warnings, (*scope.notes, note))
 
 
-def _known(
+def known_items(
     collection: Collection, items: Sequence[Item], record: PretrainingRecord, digest: Callable[[Item], str]
 ) -> dict[Item, str]:
     """The items that the record holds, and by what they were recognised."""

@@ -1,0 +1,1 @@
+"""What `lamella name` is made of: regions of a data set with masks, polygons on a slide."""
