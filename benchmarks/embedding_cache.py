@@ -1,11 +1,10 @@
-"""What the embedding cache saves: 5 prompts of each of 5 classes on one image, with one pass of the encoder and with 25.
+"""What the embedding cache saves: 5 prompts of each of 5 classes on one image, with 1 pass of the encoder and with 25.
 
-Passes are counted at the encoder itself. The prompts are those of the five-prompt protocol (centre, several clicks, box,
-box with a negative click, box on turned images left out: its turns are other images). Weights: SAM 2 Hiera-tiny with
-random values unless --model is given; time does not depend on them. Also: an image that comes back from the folder of
-an earlier process.
+Passes are counted at the encoder itself. The prompts are those of the five-prompt protocol but its last (the box on
+turned images: those are other images), and a box with a click in its place. Weights: SAM 2 Hiera-tiny with random
+values unless --model is given; time does not depend on them. Also: an image that comes back from a folder on disk.
 
-    python benchmarks/embedding_cache.py [--model sam2-hiera-tiny@/path/to/weights] [--threads 1] [--rounds 3]
+    python benchmarks/embedding_cache.py [--model sam2-hiera-tiny@/path/to/weights] [--threads 1] [--rounds 1]
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = load_promptable(arguments.model) if arguments.model else random_tiny()

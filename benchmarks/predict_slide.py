@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from predicting import CLASSES, MPP, TILE_PX, NullModel, tissue_tile, write_repeating_slide
 
 from lamella.dense import engine
 from lamella.dense.bands import first_largest
@@ -32,6 +31,7 @@ from lamella.formats.ome_zarr import LabelStore, ProbabilityStore
 from lamella.models.dense_contract import DenseContract
 from lamella.slides.readers.mpp import Resolution
 from lamella.slides.slide import Slide, open_slide
+from predicting import CLASSES, MPP, TILE_PX, NullModel, tissue_tile, write_repeating_slide
 
 EVERYWHERE, BATCH = DenseSettings(everywhere=True), 8
 NEITHER = ExportSettings(label_tiff=False, geojson=False)
@@ -132,7 +132,8 @@ def memory_of(path: Path, folder: Path) -> None:
         _, peak = peak_mb()
         print(
             f"rasters of {width} x {height} px, {CLASSES} classes: peak {peak - before:,.0f} MiB above the "
-            f"{before:,.0f} MiB of the loaded process (the whole canvas: {width * height * CLASSES * 4 / 2**20:,.0f} MiB); "
+            f"{before:,.0f} MiB of the loaded process "
+            f"(the whole canvas: {width * height * CLASSES * 4 / 2**20:,.0f} MiB); "
             f"{width * height / 1e6 / seconds:.1f} MP/s with decoding, {len(plan.tiling)} tiles",
             flush=True,
         )
@@ -180,8 +181,8 @@ def with_model(side: int, rounds: int, parent: Path) -> None:
         if turn:
             ratios.append(alone / whole)
     print(
-        f"SegFormer B0, {side} x {side} px from a JPEG TIFF, {tiles} tiles of {TILE_PX} px: {tiles / whole:.2f} tiles/s "
-        f"from end to end, {tiles / alone:.2f} of the network alone; "
+        f"SegFormer B0, {side} x {side} px from a JPEG TIFF, {tiles} tiles of {TILE_PX} px: "
+        f"{tiles / whole:.2f} tiles/s from end to end, {tiles / alone:.2f} of the network alone; "
         f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), n {rounds}"
     )
 

@@ -21,7 +21,7 @@ from lamella.imaging.datasets.collection import Collection
 from lamella.imaging.datasets.mask_channels import as_channels, channels_of
 from lamella.methods.region_losses import RegionLossSettings, region_loss
 from lamella.metrics.report import Report, ReportError
-from lamella.metrics.segments.confusion import confusion_of
+from lamella.metrics.segments.confusion import any_tissue_dice, confusion_of, dice_per_class
 from lamella.models.canvas import Canvas
 from lamella.models.embedding_cache import EmbeddingCache
 from lamella.models.lora import add_lora, lora_parameters
@@ -71,6 +71,7 @@ def test_prompts_not_transformed_with_the_image(seed: int) -> None:
     Deeper: data/test_segmentation_augment.py::test_points_inside_the_mask_stay_inside,
     data/test_segmentation_augment.py::test_the_box_of_the_turned_mask_is_the_turned_box,
     data/test_segmentation_augment.py::test_a_disc_and_its_centre_and_box_are_warped_together,
+    data/test_prompted_objects.py::test_prompts_lie_on_the_mask_as_it_is_after_the_tile_was_turned_and_warped,
     models/test_prompt_tta.py::test_places_go_where_their_pixels_go.
     """
     mask = rectangle(slice(4, 20), slice(35, 55))
@@ -100,6 +101,7 @@ def test_padding_clicks_as_negatives() -> None:
 
     Deeper: models/test_sam2.py::test_padding_is_no_negative_click,
     models/test_prompts.py::test_padding_is_no_click_wherever_it_lies,
+    models/test_simulated_user.py::test_prompts_are_padded_with_no_click_and_missing_boxes_are_said,
     data/test_segmentation_augment.py::test_padding_points_stay_padding.
     """
     one, three = (Given(((5.5, 5.5),) * count, (THIS,) * count) for count in (1, 3))
@@ -115,7 +117,9 @@ def test_padding_clicks_as_negatives() -> None:
 def test_box_of_the_largest_component_scored_against_the_whole_class() -> None:
     """A tumour in five nests was prompted with the box of one and scored on all: at best a fifth.
 
-    Deeper: models/test_regions.py::test_regions_cover_their_classes_once_and_nothing_else.
+    Deeper: models/test_simulated_user.py::test_objects_are_connected_parts_of_one_class,
+    data/test_prompted_objects.py::test_objects_are_connected_and_of_the_known_part,
+    models/test_regions.py::test_regions_cover_their_classes_once_and_nothing_else.
     """
     mask = rectangle(slice(2, 30), slice(2, 25)) | rectangle(slice(10, 20), slice(40, 50))
     found = true_objects(mask, background=0)
@@ -152,6 +156,7 @@ def test_ignored_area_as_background() -> None:
     """Deeper: imaging/datasets/test_class_map.py::test_ignored_area_is_never_background,
     data/test_labelled_tiles.py::test_ignored_area_is_never_background,
     methods/test_region_losses.py::test_what_is_not_labelled_changes_nothing,
+    methods/test_sam_loss.py::test_what_is_not_known_changes_neither_loss_nor_gradient,
     models/test_mask2former.py::test_what_is_not_labelled_has_no_say_and_no_gradient,
     metrics/segments/test_confusion.py::test_ignored_pixels_change_nothing.
     """
@@ -164,6 +169,40 @@ def test_ignored_area_as_background() -> None:
     assert (logits.grad[..., 4:] == 0).all()
     assert (logits.grad[..., :4] != 0).any()
     assert confusion_of(mask[0].numpy(), np.ones((8, 8), np.uint8), 2).sum() == 32
+
+
+def test_the_validation_metric_asks_which_tissue_not_whether_any() -> None:
+    """`Any tissue?` said 0.82 where the Dice of the classes was 0.42.
+
+    Deeper: metrics/segments/test_confusion.py::test_any_tissue_is_perfect_where_every_class_is_wrong,
+    metrics/segments/test_tables.py::test_any_tissue_stands_beside_the_classes_under_the_name_it_deserves,
+    verbs/adapting/test_segment_validation.py::test_dice_is_of_all_pixels_together_and_a_missed_class_counts_as_0.
+    """
+    truth = rectangle(slice(5, 35), slice(5, 30)) + 2 * rectangle(slice(5, 35), slice(30, 55))
+    exchanged = np.array([0, 2, 1], np.uint8)[truth]  # all tissue is found, every class is wrong
+    matrix = confusion_of(truth, exchanged, 3)
+    assert any_tissue_dice(matrix, 0) == 1
+    assert dice_per_class(matrix).tolist() == [1, 0, 0]
+
+
+def test_a_mask_loss_without_a_gradient_at_the_start() -> None:
+    """Fine-tuning did not forget: it never learned, because a gate was closed and weights were not applied.
+
+    Deeper: methods/test_prompted.py::test_the_mask_learns_from_the_first_step_on,
+    methods/test_segment.py::test_every_part_has_a_gradient_at_step_0,
+    methods/test_region_losses.py::test_weights_change_the_gradient,
+    methods/test_prompted.py::test_weights_of_classes_change_the_gradient,
+    verbs/adapting/test_prompted.py::test_validation_before_the_first_step_gives_the_zero_shot_numbers_exactly.
+    """
+    mask = torch.from_numpy(rectangle(slice(5, 35), slice(5, 30)))[None]
+    sizes = []
+    for weight in (1.0, 4.0):
+        logits = torch.zeros(1, 2, 40, 60, requires_grad=True)
+        region_loss(logits, mask, torch.tensor([1.0, weight]), RegionLossSettings())[0].backward()
+        inside = logits.grad[0, 1][mask[0] == 1].abs().sum() / logits.grad.abs().sum()
+        sizes.append(float(inside))
+    assert sizes[0] > 0
+    assert sizes[1] > 1.5 * sizes[0]
 
 
 # ---- what is compared ------------------------------------------------------------------------------------------------
@@ -195,6 +234,7 @@ def test_ties_in_test_time_augmentation() -> None:
 def test_lora_trained_through_a_path_that_is_never_evaluated() -> None:
     """Deeper: models/test_lora.py::test_it_trains_through_the_path_that_is_evaluated,
     models/test_lora.py::test_step_0_is_the_same_and_only_the_additions_are_thawed,
+    verbs/adapting/test_prompted.py::test_lora_is_trained_through_the_path_that_is_evaluated,
     models/test_lora.py::test_merging_keeps_the_answers.
     """
     pytest.importorskip("peft", reason="the extra `lora`")
@@ -211,7 +251,8 @@ def test_lora_trained_through_a_path_that_is_never_evaluated() -> None:
 def test_logits_thresholded_at_a_half() -> None:
     """sigmoid(0.5) is 0.62: every mask was too small.
 
-    Deeper: models/test_sam2.py::test_masks_begin_at_zero.
+    Deeper: models/test_sam2.py::test_masks_begin_at_zero,
+    methods/test_sam_loss.py::test_masks_are_cut_at_probability_one_half.
     """
     logits = torch.tensor([-0.1, 0.0, 0.1, 0.4, 0.6])
     assert ((logits > MASK_LOGIT) == (logits.sigmoid() > 0.5)).all()
@@ -221,7 +262,8 @@ def test_logits_thresholded_at_a_half() -> None:
 
 def test_embeddings_recomputed_for_every_prompt() -> None:
     """Deeper: models/test_embedding_cache.py::test_five_prompts_of_five_classes_cost_one_pass,
-    models/test_embedding_cache.py::test_other_pixels_other_weights_and_other_sizes_are_others.
+    models/test_embedding_cache.py::test_other_pixels_other_weights_and_other_sizes_are_others,
+    methods/test_prompted.py::test_kept_embeddings_give_the_same_loss_with_one_pass_a_view.
     """
     model = tiny_sam2()
     cache = EmbeddingCache(model)

@@ -1,4 +1,4 @@
-"""Small images with round glands of six patients, and a tiny SAM 2 in a folder: for what is asked of promptable models."""
+"""Small images with round glands of six patients, and a tiny SAM 2 in a folder."""
 
 from __future__ import annotations
 

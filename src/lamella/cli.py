@@ -146,6 +146,11 @@ VERBS: dict[str, Verb] = {
             Flag("--negatives", "clicks 'x,y;x,y' on what belongs to no object", (("action", "append"),)),
             Flag("--prompts", "GeoJSON of rectangles, polygons and points, as QuPath exports it", (("type", Path),)),
             Flag("--region", "x0,y0,x1,y1 to show the model, instead of a view around each object"),
+            Flag(
+                "--everything",
+                "outline every object that the model sees in --region; no box and no click",
+                (("action", "store_true"),),
+            ),
             Flag("--um", "the flags' numbers are micrometres, not level-0 pixels", (("action", "store_true"),)),
             Flag("--mpp", "micrometres per pixel of the slide at level 0; wins over the file", (("type", float),)),
         ),

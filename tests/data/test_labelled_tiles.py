@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -265,6 +266,15 @@ def test_test_items_and_their_groups_stay_out():
     assert [item.item_id for _, item in tiles.items] == ["a"]
     with pytest.raises(DatasetError, match="no image is left"):
         tiles_of(masks, splits=dict.fromkeys("abc", "test"))
+
+
+def test_a_test_image_without_a_mask_keeps_its_patient_out():
+    masks = {name: mask_of(tumor=4) for name in "abc"}
+    collection = made_labels(masks, splits={"a": "test"}, groups={"a": "p", "b": "p", "c": "q"})
+    first, *others = collection.items
+    unmasked = collection.only([replace(first, mask=None), *others])
+    tiles = LabelledTiles([unmasked], None, LabelledTileSettings(**PLAIN), 0)
+    assert [item.item_id for _, item in tiles.items] == ["c"]
 
 
 def test_given_items_are_taken_as_they_are():

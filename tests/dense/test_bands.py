@@ -92,7 +92,9 @@ def test_probabilities_are_rounded_to_255ths():
     values = torch.linspace(0, 1, 1001)
     block = torch.stack([values, 1 - values])[:, None]
     _, shares = ClassEncoding("m", 2).encode(block.clone(), None)
-    assert (shares.to(torch.uint8).numpy() == np.floor(255 * block.double().numpy() + 0.5)).mean() > 0.99, "but for halves, which float32 may miss"
+    assert (shares.to(torch.uint8).numpy() == np.floor(255 * block.double().numpy() + 0.5)).mean() > 0.99, (
+        "but for halves, which float32 may miss"
+    )
     assert np.abs(shares.to(torch.uint8).numpy() / 255 - block.numpy()).max() <= 0.5 / 255 + 1e-6
 
 
@@ -128,11 +130,15 @@ def test_a_refused_write_reaches_the_caller_and_ends_the_thread():
             raise StorageError("labels.zarr", "the disk is full", "Make room.")
 
     tiling = Tiling.over(40, 8, 8, 0)
-    before = threading.active_count()
-    with pytest.raises(StorageError), Bands([Full((40, 8), "u1")], ValueEncoding("m", 1), tiling, 4) as bands:
-        mosaic = Mosaic(tiling, 1, window("constant", 8), bands)
-        for tile in tiling.tiles():
-            mosaic.add(tile, torch.zeros(1, 8, 8))
-        mosaic.finish()
-        bands.finish()
-    assert threading.active_count() == before
+
+    def run() -> None:
+        with Bands([Full((40, 8), "u1")], ValueEncoding("m", 1), tiling, 4) as bands:
+            mosaic = Mosaic(tiling, 1, window("constant", 8), bands)
+            for tile in tiling.tiles():
+                mosaic.add(tile, torch.zeros(1, 8, 8))
+            mosaic.finish()
+            bands.finish()
+
+    with pytest.raises(StorageError):
+        run()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("bands")]

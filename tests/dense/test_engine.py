@@ -120,6 +120,21 @@ def test_maps_of_values_are_kept_as_they_are_and_nan_where_nobody_looked(tmp_pat
     assert not list((tmp_path / "s").glob("*.ome.tif"))
 
 
+def test_what_is_no_tissue_can_be_left_out_though_a_tile_shows_it(tmp_path):
+    model, slide = PlaceInTileModel(), array_slide(noise(150, 170))
+    mask = np.zeros((15, 17), bool)
+    mask[3:9, 2:7] = True  # 10 px each
+    tissue, given = TissueMap(mask, slide.frame.resized(17, 15)), DenseSettings(within_tissue=True)
+    facts = predict_slide(model, slide, tmp_path / "in", given, tissue=tissue, exports=FEW_FILES)
+    predict_slide(model, slide, tmp_path / "all", DenseSettings(), tissue=tissue, exports=FEW_FILES)
+    inside = mask.repeat(10, 0).repeat(10, 1)
+    (labels, shares), (all_labels, all_shares) = rasters(tmp_path / "in"), rasters(tmp_path / "all")
+    assert (all_labels[~inside] != 255).any()
+    assert (labels == np.where(inside, all_labels, 255)).all()
+    assert (shares == np.where(inside, all_shares, 0)).all()
+    assert sum(facts["areas_mm2"].values()) == pytest.approx(inside.sum() * 0.25 / 1e6)
+
+
 # ---- stopped and resumed --------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from lamella.engine.budget import Budget
 from lamella.engine.checkpoint import CheckpointSettings
+from lamella.engine.early_stopping import EarlyStoppingSettings
 from lamella.engine.log import LogSettings
 from lamella.engine.loop import Outcome, TrainSettings, train
 from lamella.engine.optim import OptimSettings
@@ -67,6 +68,8 @@ def run(
     on_step: Callable[[int, float], None] | None = None,
     monitor: Callable[[int], dict[str, Any]] | None = None,
     hash_of: str = "toy",
+    validate: Callable[[int], dict[str, float]] | None = None,
+    early: dict[str, Any] | None = None,
 ) -> Outcome:
     world = world or World(0, 1, torch.device("cpu"), "fp32", "a test")
     torch.manual_seed(0)
@@ -82,8 +85,9 @@ def run(
         checkpoint=CheckpointSettings(**{"every_minutes": 1e6, "every_images": 3 * BATCH, **(checkpoint or {})}),
         seed=7,
         settings_hash=settings_hash({"of": hash_of}),
+        early_stopping=EarlyStoppingSettings(**(early or {})),
     )
-    return train(method, batches, settings, folder, world, monitor=monitor, on_step=on_step)
+    return train(method, batches, settings, folder, world, monitor=monitor, on_step=on_step, validate=validate)
 
 
 def main(folder: Path, *, kill_at: int | None = None, signal_name: str = "SIGKILL", **options: Any) -> int:

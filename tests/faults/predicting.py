@@ -21,7 +21,7 @@ from tests.faults.kill_and_resume import torture
 from tests.models.tiny_segmenters import tiny_segmenter
 
 import lamella.dense.engine
-import lamella.verbs.predict  # noqa: F401 - loaded before the forks
+import lamella.verbs.predict
 from lamella.models.segmenter_hub import save_segmenter
 
 

@@ -371,3 +371,44 @@ def test_bounds_hold_everything() -> None:
     item = GeoObject(polygons=((SQUARE, SQUARE / 2), (SQUARE + 100,)))
     assert item.bounds_px0() == (0, 0, 110, 110)
     assert GeoObject(points=np.array([[3.0, 4.5]])).bounds_px0() == (3, 4.5, 3, 4.5)
+
+
+BOW_TIE = [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]
+LEAVING = [[2, 2], [12, 3], [2, 4], [2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "place"),
+    [
+        (feature(coordinates=[BOW_TIE]), "x 5.0, y 5.0"),
+        (feature(coordinates=[CLOSED, LEAVING]), "x 10.0, y 2.8"),
+        (feature("MultiPolygon", [[CLOSED], [BOW_TIE]]), "x 5.0, y 5.0"),
+        ({**feature(), "nucleusGeometry": {"type": "Polygon", "coordinates": [BOW_TIE]}}, "x 5.0, y 5.0"),
+    ],
+)
+def test_an_outline_that_crosses_itself_is_refused_with_its_number_and_place(
+    tmp_path: Path, bad: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(LamellaError, match=f"feature 2: its outline crosses itself near {place}"):
+        read(tmp_path, [feature(), bad])
+    assert len(list(read_geojson(tmp_path / "in.geojson", crossings="keep"))) == 2
+
+
+def test_outlines_that_touch_themselves_or_their_holes_are_taken(tmp_path: Path) -> None:
+    touching = [[0, 0], [4, 0], [8, 0], [8, 8], [4, 0], [0, 8], [0, 0]]
+    hole = [[0, 0], [4, 2], [2, 4], [0, 0]]
+    found = read(tmp_path, [feature(coordinates=[touching]), feature(coordinates=[CLOSED, hole])])
+    assert [len(item.polygons[0]) for item in found] == [1, 2]
+
+
+def test_what_comes_before_a_crossing_or_a_fault_is_handed_on(tmp_path: Path) -> None:
+    for bad in (feature(coordinates=[BOW_TIE]), feature("Polygon", [[[0, 0]]])):
+        objects = iter_objects(tmp_path, [feature(name="a"), feature("Point", [1, 2]), bad, feature()])
+        assert [next(objects).name, next(objects).points is not None] == ["a", True]
+        with pytest.raises(LamellaError, match="feature 3"):
+            next(objects)
+
+
+def iter_objects(folder: Path, value: Any) -> Any:
+    (folder / "in.geojson").write_text(json.dumps(value), encoding="utf-8")
+    return read_geojson(folder / "in.geojson")

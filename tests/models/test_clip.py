@@ -139,6 +139,15 @@ def test_images_of_another_size_or_type_are_refused(folder: Path) -> None:
         clip.images(torch.zeros(1, 3, 32, 32))
 
 
+def test_a_tokenizer_in_one_file_is_the_same(own: Path) -> None:
+    expected = load_clip(own).texts(TEXTS)
+    reference_tokenizer(own).save_pretrained(own)
+    for name in ("vocab.json", "merges.txt"):
+        (own / name).unlink(missing_ok=True)
+    assert (own / "tokenizer.json").is_file()
+    assert torch.allclose(load_clip(own).texts(TEXTS), expected, atol=1e-6)
+
+
 # ---- folders that are not whole --------------------------------------------------------------------------------------
 
 
@@ -182,6 +191,15 @@ def test_a_missing_weight_is_never_left_random(own: Path, change: str) -> None:
     said = {"missing": "text_projection.weight is missing", "unknown": "extra.weight is unknown", "size": "16 x 8"}
     with pytest.raises(CheckpointError, match=said[change]):
         load_clip(own)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "preprocessor_config.json", "config.json", "model.safetensors"])
+def test_a_damaged_file_is_named(own: Path, name: str) -> None:
+    content = (own / name).read_bytes()
+    (own / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"cannot be read") as raised:
+        load_clip(own)
+    assert str(own) in raised.value.thing
 
 
 def change_config(folder: Path, **values: object) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.models.tiny_sam2 import tiny_sam2
 
+import lamella
 from lamella import cli
 from lamella.config import Request
 from lamella.dense.images import predict_image
@@ -22,6 +24,7 @@ from lamella.models.contract import InputContract
 from lamella.models.encoders import ViTEncoder, fresh_vit
 from lamella.models.hub import save_pretrained
 from lamella.models.pretraining_record import PretrainingRecord, pretraining_record
+from lamella.models.promptable import save_promptable
 from lamella.models.segmenter_hub import is_segmenter, load_segmenter, segmenter_facts
 from lamella.models.vit import ViTSettings
 from lamella.verbs import adapt
@@ -179,6 +182,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     assert [set(entry) >= {"val_perclass_dice", "val_dice_gland"} for entry in read_monitors(tmp_path / "cut")]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(folds: Path, glands: Path, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -213,6 +217,43 @@ def test_what_a_frozen_backbone_made_is_kept_until_the_models_are_there(
     assert not list((tmp_path / "run" / "features").glob("*"))
 
 
+def test_low_rank_updates_are_merged_into_the_exported_model(glands: Path, encoder: Path, tmp_path: Path) -> None:
+    settings = ("method.backbone.train=lora", "method.backbone.rank=2", "budget.images=16", "data.validation=0.2")
+    assert adapted(glands, tmp_path, encoder, *settings) == 0
+    weights = load_segmenter(tmp_path / "model").state_dict()
+    before = lamella.from_pretrained(encoder).vit.state_dict()
+    moved = {name for name, each in before.items() if not torch.equal(weights[f"backbone.encoder.vit.{name}"], each)}
+    assert moved
+    assert all("qkv" in name or "attention_out" in name for name in moved)
+    assert not any("lora" in name for name in weights)
+
+
+def test_stages_unfreeze_the_backbone(glands: Path, encoder: Path, tmp_path: Path) -> None:
+    stages = 'optim.stages=[{from_epoch: 2, parameters: ["backbone.*"], factor: 0.1}]'
+    settings = ("method.backbone.train=whole", "data.samples_per_epoch=8", stages, "budget.epochs=1")
+    assert adapted(glands, tmp_path / "one", encoder, *settings) == 0
+    assert adapted(glands, tmp_path / "two", encoder, *settings, "budget.epochs=2") == 0
+    before = lamella.from_pretrained(encoder).vit.blocks[0].qkv.weight
+    one, two = (load_segmenter(tmp_path / name / "model").backbone.encoder.vit.blocks[0].qkv for name in ("one", "two"))
+    assert torch.equal(one.weight, before)
+    assert not torch.equal(two.weight, before)
+
+
+def test_mask2former_learns_by_its_own_loss_and_is_loaded_again(glands: Path, tmp_path: Path) -> None:
+    sizes = "dim: 32, queries: 4, pixel_layers: 1, query_layers: 1, heads: 2, feedforward: 32, points: 32"
+    small = f"{{name: mask2former, {sizes}}}"
+    # The levels of a whole network: four, each half as fine as the one before.
+    sam2 = tmp_path / "sam2"
+    save_promptable(tiny_sam2(), sam2, "# card")
+    settings = ("method.backbone.name=sam2", f"method.head={small}", "data.tile_px=32", "data.views=2")
+    assert adapted(glands, tmp_path / "run", sam2, *settings, "budget.images=8", "optim.lr=0.001") == 0
+    maps = load_segmenter(tmp_path / "run" / "model").maps(torch.zeros(1, 3, 32, 64, dtype=torch.uint8))
+    assert torch.allclose(maps.sum(1), torch.ones(1, 32, 64))
+    assert "loss_mask" in (tmp_path / "run" / "log.jsonl").read_text()
+    with pytest.raises(ConfigError, match=r"method\.head\.loss=sets is a loss of its own"):
+        adapted(glands, tmp_path / "x", sam2, *settings, "method.loss.class_weights=inverse")
+
+
 def test_other_settings_in_the_same_folder_are_refused(folds: Path, glands: Path, encoder: Path) -> None:
     with pytest.raises(OutputConflictError, match=r"optim\.lr"):
         adapted(glands, folds, encoder, "data.folds=5", "data.fold=0", "budget.images=160", "optim.lr=0.01")
@@ -237,6 +278,7 @@ def test_a_dry_run_writes_nothing(
         (("method.loss.class_weights=v3",), ConfigError, "v3 has 5 weights, and there are 2 classes"),
         (("data.dataset.mask=none",), DatasetError, "no item has a mask"),
         (("optim.micro_batches=3",), ConfigError, "does not divide"),
+        (("data.tile_px_stages={2: 32}",), ConfigError, "data.views=0"),
         (("method.head.name=unet",), ConfigError, "unet"),
     ],
 )

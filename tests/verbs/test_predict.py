@@ -101,7 +101,9 @@ def test_an_identical_rerun_changes_nothing_and_a_missing_slide_is_done_again(co
     before, tiles = snapshot(out), sum(colour.batches)
     assert run(out, slides, overrides=("batch_size=3", "threads=1")) == 0
     after = snapshot(out)
-    assert {name: after[name] for name in after if "/" in name} == {name: before[name] for name in before if "/" in name}
+    assert {name: after[name] for name in after if "/" in name} == {
+        name: before[name] for name in before if "/" in name
+    }
     assert sum(colour.batches) == tiles
     (out / "s1" / "overlay.png").unlink()
     run(out, slides)
@@ -114,7 +116,8 @@ def test_an_index_gives_the_tissue(colour, slides, tmp_path):
     assert run(tmp_path / "of_index", tmp_path / "index") == 0
     assert run(tmp_path / "of_files", slides) == 0
     of_index, of_files = (
-        np.asarray(open_raster(tmp_path / name / "s0" / "labels.zarr").levels[0][:]) for name in ("of_index", "of_files")
+        np.asarray(open_raster(tmp_path / name / "s0" / "labels.zarr").levels[0][:])
+        for name in ("of_index", "of_files")
     )
     assert (of_index == of_files).all(), "the index's tissue is what is found without it"
     with pytest.raises(LamellaError, match="an index knows the mpp"):

@@ -259,6 +259,26 @@ def test_where_the_model_sees_nothing(slide, dark, tmp_path, capsys):
     assert "the model saw nothing at: --box 1" in capsys.readouterr().out
 
 
+def test_everything_in_a_region(slide, dark, tmp_path, capsys):
+    out = tmp_path / "out"
+    region = ("--region", "60,150,400,480", "--everything")
+    settings = ("everything.points_per_side=8", "everything.least_iou=0.5", f"mpp={MPP}")
+    assert segment(slide, out, *region, *settings) == 0
+    found = list(read_geojson(out / "objects.geojson"))
+    assert [item.name for item in found] == [f"found {number}" for number in range(1, len(found) + 1)]
+    union = np.any([filled(out, number) for number in range(len(found))], axis=0)
+    assert (
+        2 * (union & (truth("square") | truth("disc"))).sum() / (union.sum() + (truth("square") | truth("disc")).sum())
+        > 0.95
+    )
+    assert dark.passes == 1
+    assert segment(slide, tmp_path / "none", *region, "everything.least_iou=0.8") == 0
+    assert "nothing that it believes in" in capsys.readouterr().out
+    assert list(read_geojson(tmp_path / "none" / "objects.geojson")) == []
+    for wrong in (("--everything",), (*region, *BOX), (*region, "tta=d4")):
+        assert segment(slide, tmp_path / "wrong", *wrong) == 2
+
+
 def test_an_image_with_a_stated_spacing(dark, tmp_path, capsys):
     pixels = np.full((HEIGHT, WIDTH, 3), 230, np.uint8)
     pixels[truth("square")] = 30

@@ -11,7 +11,6 @@ from lamella.view.segment_overlays import (
     _UNKNOWN,
     Overlay,
     _errors,
-    channel_colours,
     draw_segment_overlays,
 )
 
@@ -52,11 +51,6 @@ def test_without_a_background_every_error_is_one_tissue_called_another():
     pixels, truth, predicted = quarters()
     picture = _errors(pixels, truth, predicted, background=None)
     assert colour_at(picture, SIDE // 4, SIDE // 4) == _CONFUSED
-
-
-def test_classes_keep_their_colours_and_the_background_takes_none_of_them():
-    assert channel_colours(3, 0)[1:] == channel_colours(2, None)
-    assert len(set(channel_colours(4, 0))) == 4
 
 
 def test_a_page_has_a_row_for_each_image_of_any_shape():

@@ -19,14 +19,13 @@ from pydantic import Field, field_validator
 from lamella.data.kept import Kept
 from lamella.data.label_counts import LabelCounts
 from lamella.data.labelled_image import LabelledImage, prepared
+from lamella.data.labelled_items import owned_items, same_classes
 from lamella.data.sample import Batch
 from lamella.data.segmentation_augment import Labelled, SegmentationAugmentSettings, augmented
-from lamella.data.training_items import Count, DrawSettings, trained_items
+from lamella.data.training_items import Count, DrawSettings
 from lamella.errors import DatasetError
 from lamella.formats.label_values import NOT_LABELLED
 from lamella.imaging.datasets.collection import Collection, Item
-from lamella.imaging.datasets.mask_channels import channels_of
-from lamella.imaging.datasets.requirements import masked
 
 # What a random number is for: each use has its own stream at every position. Other first numbers than the views of
 # images have (`data.multi_crop`, `data.masked_images`), so that two methods of one seed share no draws by accident.
@@ -111,8 +110,8 @@ class LabelledTiles:
         seed: int,
     ) -> None:
         self.settings, self.seed = settings, seed
-        self.items = _owned(collections, items, settings)
-        self.classes = _same_classes(collections)
+        self.items = owned_items(collections, items, settings)
+        self.classes = same_classes(collections)
         unknown = sorted(set(settings.class_weights) - set(self.classes))
         if unknown:
             raise DatasetError(
@@ -283,44 +282,3 @@ def stacked(tiles: Sequence[Labelled]) -> Batch:
 def _start(wanted: int, length: int, side: int) -> int:
     """Where a tile begins so that it stays inside; a shorter image lies in its middle."""
     return min(max(0, wanted), length - side) if length >= side else -((side - length) // 2)
-
-
-def _owned(
-    collections: Sequence[Collection], items: Sequence[Item] | None, settings: LabelledTileSettings
-) -> list[tuple[Collection, Item]]:
-    for collection in collections:
-        if collection.kind != "image":
-            raise DatasetError(collection.name, f"it holds {collection.kind}s", "Give a data set of images with masks.")
-    if items is None:
-        found = [
-            (collection, item)
-            for collection in map(masked, collections)
-            for item in trained_items(collection, settings.excluded_splits, settings.exclude_groups)
-        ]
-    else:
-        owners = {item: collection for collection in collections for item in collection.items}
-        found = [(owners[item], item) for item in items]
-        for collection, item in found:
-            masked(collection.only([item]))
-    if not found:
-        names = ", ".join(collection.name for collection in collections)
-        raise DatasetError(names, "no image is left to learn from", "Check data.exclude_split and data.exclude_groups.")
-    return found
-
-
-def _same_classes(collections: Sequence[Collection]) -> tuple[str, ...]:
-    first = channels_of(collections[0])
-    for other in collections[1:]:
-        if channels_of(other) != first:
-            raise DatasetError(
-                other.name,
-                f"its classes are {', '.join(channels_of(other))}, those of {collections[0].name} {', '.join(first)}",
-                "Give both one class map: data.dataset.class_map=FILE.yaml.",
-            )
-    if len(first) < 2:
-        raise DatasetError(
-            collections[0].name,
-            f"it has one class only ({', '.join(first)})",
-            "Name its classes: mask_classes or class_map.",
-        )
-    return first

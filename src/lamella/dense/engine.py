@@ -19,6 +19,8 @@ from lamella.config import Settings
 from lamella.dense.bands import Bands, ClassEncoding, Encoding, ValueEncoding
 from lamella.dense.blending import BlendSettings
 from lamella.dense.exports import ExportSettings, export_prediction
+from lamella.dense.mosaic import Taker
+from lamella.dense.outside import InsideTissue
 from lamella.dense.progress import SlideFolder, array_mark, slide_mark
 from lamella.dense.reading import SlideTiles
 from lamella.dense.runtime import Runtime, blend, device_of, tile_side
@@ -49,6 +51,9 @@ class DenseSettings(Settings):
     """How overlapping tiles become one map."""
     everywhere: bool = False
     """Look at the whole slide, tissue or not."""
+    within_tissue: bool = False
+    """Leave pixels outside the tissue's mask as not looked at, even where a tile on tissue shows them. For models
+    without a class for glass; areas are then those of tissue."""
     tissue: TissueSettings = TissueSettings()
     """How tissue is found where no index gives it."""
 
@@ -193,8 +198,11 @@ def stream_rasters(
         first_tile = tiling.first_tile_of(first_row) // runtime.batch_size * runtime.batch_size
         tiles = SlideTiles(slide, tiling, plan.frame, plan.stride, runtime)
         with Bands(stores, encoding, tiling, plan.band, first=band) as bands:
+            taker: Taker = bands
+            if settings.within_tissue and plan.tissue is not None:
+                taker = InsideTissue(bands, plan.tissue, plan.frame)
             batches = tiles.batches(first_tile)
-            blend(model, batches, tiling, settings.blend, bands, runtime, first_row=first_row, first_tile=first_tile)
+            blend(model, batches, tiling, settings.blend, taker, runtime, first_row=first_row, first_tile=first_tile)
             bands.finish()
     for store in stores:
         store.finish()

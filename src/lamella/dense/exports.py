@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -39,6 +39,8 @@ class ExportSettings(Settings):
     """probabilities.ome.tif: a channel for each class, value / 255; as large as all else together."""
     geojson: bool = True
     """objects.geojson.gz: outlines of the connected pieces of each class, for QuPath."""
+    object_type: Literal["annotation", "detection"] = "annotation"
+    """What QuPath takes outlines for: annotations can be corrected by hand, detections stay fast by the 100,000."""
     simplify_um: Annotated[float, Field(ge=0)] | None = None
     """How far outlines may leave the pixels' edges. Null: as far as filling them still gives every pixel its class;
     0: not at all; larger: fewer corners, and neighbours may overlap by as much."""
@@ -87,9 +89,7 @@ def export_prediction(
     files: list[Path] = []
     if settings.label_tiff:
         files.append(out / LABEL_TIFF)
-        write_ome_tiff(
-            files[-1], raster.levels, raster.frame, channels=["class"], annotation=class_table(raster.names)
-        )
+        write_ome_tiff(files[-1], raster.levels, raster.frame, channels=["class"], annotation=class_table(raster.names))
     if settings.probability_tiff and values is not None:
         files.append(out / PROBABILITY_TIFF)
         write_ome_tiff(files[-1], values.levels, values.frame, channels=values.names)
@@ -186,6 +186,7 @@ class _Objects:
         return GeoObject(
             polygons=(tuple(rings),),
             classification=outline.name,
+            object_type=self._settings.object_type,
             colour=self._colours.get(outline.name),
             measurements=measurements,
         )

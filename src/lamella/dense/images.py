@@ -18,7 +18,7 @@ from lamella.slides.views import PADDING_VALUE
 def predict_image(
     model: DenseModel,
     pixels_YXC: np.ndarray,
-    settings: BlendSettings = BlendSettings(),
+    settings: BlendSettings | None = None,
     *,
     batch_size: int = 8,
     tile_px: int | None = None,
@@ -32,7 +32,7 @@ def predict_image(
     Args:
         model: Any dense model. Its mode (train or eval) is left as it is.
         pixels_YXC: uint8 (Y, X, 3) at the model's mpp.
-        settings: Window, overlap, turned copies.
+        settings: Window, overlap, turned copies; the defaults if not given.
         batch_size: Tiles shown at once.
         tile_px: Side of a tile; the model's own by default.
         device: Where the model's weights are; found out by default.
@@ -47,6 +47,7 @@ def predict_image(
     """
     if pixels_YXC.dtype != np.uint8 or pixels_YXC.ndim != 3 or pixels_YXC.shape[2] != 3 or not pixels_YXC.size:
         raise ValueError(f"an image is uint8 (Y, X, 3), not {pixels_YXC.dtype} {pixels_YXC.shape}")
+    settings = settings or BlendSettings()
     stride, side = model.contract.stride, tile_side(model, tile_px)
     height, width = (-(-length // stride) for length in pixels_YXC.shape[:2])
     tiling = Tiling.over(height, width, side // stride, settings.overlap)

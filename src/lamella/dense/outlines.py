@@ -190,7 +190,9 @@ class OutlineTracer:
             assert between[-1] <= len(values) * width
             if between[-1] == flat.size:
                 between = between[:-1]
-            sums += np.bincount(pieces[new], np.add.reduceat(flat, between, dtype=np.int64)[::2], count).astype(np.int64)
+            sums += np.bincount(pieces[new], np.add.reduceat(flat, between, dtype=np.int64)[::2], count).astype(
+                np.int64
+            )
         before = self._piece_of_open(pieces)
         np.add.at(pixels, before, self._open.pixels)
         np.add.at(sums, before, self._open.sums)

@@ -74,9 +74,7 @@ def _thinned(rings: Sequence[np.ndarray], tolerance_px: float) -> tuple[np.ndarr
     return closed[kept], np.add.reduceat(kept, begins, dtype=np.int64)
 
 
-def _middles(
-    corners: np.ndarray, following: np.ndarray, ring: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _middles(corners: np.ndarray, following: np.ndarray, ring: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The middles of the first and of the last pixel's edge between neighbouring corners, and how many a ring has."""
     way = following - corners
     length = np.abs(way).sum(axis=1)  # they run along rows or columns
@@ -101,9 +99,7 @@ def _clashing(corners: np.ndarray, sizes: np.ndarray, polygon_of_ring: np.ndarra
     return np.concatenate([clashing, _holes_outside(corners, corners[after], ring, polygon_of_ring)])
 
 
-def _holes_outside(
-    starts: np.ndarray, ends: np.ndarray, ring: np.ndarray, polygon_of_ring: np.ndarray
-) -> np.ndarray:
+def _holes_outside(starts: np.ndarray, ends: np.ndarray, ring: np.ndarray, polygon_of_ring: np.ndarray) -> np.ndarray:
     """Polygons with a hole that lies outside the outer ring or within another hole."""
     firsts = np.flatnonzero(np.diff(ring, prepend=-1))
     polygon = polygon_of_ring[ring]

@@ -56,8 +56,9 @@ class Tiling:
         return cls(height, width, side, y0, x0, np.ones((len(y0), len(x0)), bool))
 
     def on_tissue(self, tissue: TissueMap, frame: Frame) -> Tiling:
-        """The same grid, keeping the tiles that hold any tissue: a pixel of tissue keeps every tile over it, so that
-        it is blended as if all tiles were there.
+        """The same grid, keeping the tiles that hold any tissue.
+
+        A pixel of tissue keeps every tile over it, so it is blended as if all tiles were there.
 
         Args:
             tissue: Of the slide.

@@ -186,7 +186,8 @@ class Checkpoints:
 def _best_step(path: Path) -> int | None:
     """The best step that a checkpoint's seal names; the seal of a checkpoint kept for long may be unreadable."""
     try:
-        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("best_step")
+        seal: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return seal.get("best_step")
     except ValueError:
         return None  # damaged: `resume` says so, and nothing is deleted that another checkpoint still names
 

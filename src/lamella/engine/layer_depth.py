@@ -36,4 +36,4 @@ def layer_factors(names: Sequence[str], decay: float, under: Sequence[str]) -> d
     blocks = sorted({block for name in within if (block := block_of(name))})
     layer = {_FIRST: 0, None: len(blocks) + 1} | {block: number + 1 for number, block in enumerate(blocks)}
     last = len(blocks) + 1
-    return {name: 1.0 for name in names} | {name: decay ** (last - layer[block_of(name)]) for name in within}
+    return dict.fromkeys(names, 1.0) | {name: decay ** (last - layer[block_of(name)]) for name in within}

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -70,7 +70,7 @@ class TrainSettings:
     checkpoint: CheckpointSettings
     seed: int
     settings_hash: str
-    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
+    early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def train(
             "All machines must see one run folder.",
         )
     best = None if validate is None else EarlyStopping(settings.early_stopping)
-    if best is not None:
+    if best is not None and start.step > 0:  # a run that starts over validates before its first step again
         best.load(start.validated)
     validated = best is None or best.last_step >= start.step
     if (start.step >= settings.budget.steps and validated) or (best is not None and best.exhausted):

@@ -1,10 +1,13 @@
 """QuPath's GeoJSON: outlines, points and their classes, one at a time in and out; `.geojson`, `.geojson.gz`, ZIP in.
 
-Coordinates are level-0 pixels. An outline whose edges cross is refused: what lies inside it depends on who asks (QuPath
-and even-odd filling leave a doubly enclosed part out, painting by winding takes it in), and a mask with a silent hole is
-worse than none. Rings that touch themselves or each other are taken. In memory a ring is open (its first corner is not repeated), in the file it is closed
+Coordinates are level-0 pixels. In memory a ring is open (its first corner is not repeated), in the file it is closed
 and wound as RFC 7946 asks: outer rings counter-clockwise, holes clockwise, with y taken as upward. Two decimals are
 written: a hundredth of a pixel is finer than any outline is known.
+
+An outline whose edges cross is refused on reading: what it encloses depends on the rule of filling (even-odd leaves out
+what is enclosed twice, winding takes it in), and a mask with a silent hole is worse than none. Rings that touch
+themselves or each other enclose the same by every rule and are taken.
+
 Source of the properties: qupath/qupath, PathObjectTypeAdapter in qupath-core/.../io/QuPathTypeAdapters.java.
 """
 
@@ -33,6 +36,7 @@ _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECIMALS = 2
 _LARGEST_PX0 = 1e9  # no slide has a side of a thousand million pixels; larger numbers are a broken file
 _LEAST_CORNERS = 3
+_CHECKED_AT_ONCE = 4096  # corners, or objects: one by one, looking for crossings takes five times as long as reading
 _EXPORT_AGAIN = "Correct it in QuPath and export it again."
 # In v0.2 QuPath kept the kind of an object in `id`; later in object_type, then objectType; `type` is read too.
 _OLD_TYPES = {
@@ -78,7 +82,7 @@ class GeoObject:
 
 
 def read_geojson(path: Path | str, *, crossings: Literal["refuse", "keep"] = "refuse") -> Iterator[GeoObject]:
-    """Yield the objects of a file in its order, children behind their parent; memory holds one feature.
+    """Yield the objects of a file in its order, children behind their parent; memory holds a few features.
 
     Args:
         path: The file.
@@ -88,16 +92,28 @@ def read_geojson(path: Path | str, *, crossings: Literal["refuse", "keep"] = "re
     Raises:
         LamellaError: The file is missing, cut short or no GeoJSON; or a feature has another geometry than polygons,
             points or lines, a coordinate that is no finite number, a ring that is not closed, an outline that crosses
-            itself. The feature is named.
+            itself. The feature is named; those before it were yielded.
     """
-    for number, feature in iterate_features(path):
+    if crossings == "keep":
+        yield from (item for _, item in _numbered(path))
+        return
+    objects, waiting, corners = _numbered(path), [], 0
+    while True:
+        fault: LamellaError | None = None
         try:
-            for item in _objects(feature):
-                if crossings == "refuse":
-                    _check_crossings(item)
-                yield item
-        except _Fault as fault:
-            raise LamellaError(path, f"feature {number}: {fault}", _EXPORT_AGAIN) from fault
+            found = next(objects, None)
+        except LamellaError as error:
+            found, fault = None, error
+        if found is not None:
+            waiting.append(found)
+            corners += sum(len(ring) for polygon in found[1].polygons for ring in polygon)
+        if found is None or corners > _CHECKED_AT_ONCE or len(waiting) > _CHECKED_AT_ONCE:
+            yield from _uncrossed(path, waiting)
+            waiting, corners = [], 0
+        if fault is not None:
+            raise fault
+        if found is None:
+            return
 
 
 def write_geojson(path: Path | str, objects: Iterable[GeoObject]) -> None:
@@ -132,12 +148,28 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, packed)
 
 
-def _check_crossings(item: GeoObject) -> None:
-    for polygon in (*item.polygons, *item.nucleus):
-        place = first_crossing(polygon)
-        if place is not None:
-            x, y = place
-            raise _Fault(f"its outline crosses itself near x {x:.1f}, y {y:.1f} (level-0 pixels)")
+def _numbered(path: Path | str) -> Iterator[tuple[int, GeoObject]]:
+    """Objects and the number of their feature."""
+    for number, feature in iterate_features(path):
+        try:
+            for item in _objects(feature):
+                yield number, item
+        except _Fault as fault:
+            raise LamellaError(path, f"feature {number}: {fault}", _EXPORT_AGAIN) from fault
+
+
+def _uncrossed(path: Path | str, numbered: list[tuple[int, GeoObject]]) -> Iterator[GeoObject]:
+    """Objects up to the first whose outline crosses itself."""
+    outlines = [(at, polygon) for at, (_, item) in enumerate(numbered) for polygon in (*item.polygons, *item.nucleus)]
+    crossing = first_crossing([polygon for _, polygon in outlines])
+    if crossing is None:
+        yield from (item for _, item in numbered)
+        return
+    at = outlines[crossing[0]][0]
+    yield from (item for _, item in numbered[:at])
+    x, y = crossing[1]
+    cause = f"feature {numbered[at][0]}: its outline crosses itself near x {x:.1f}, y {y:.1f} (level-0 pixels)"
+    raise LamellaError(path, cause, _EXPORT_AGAIN)
 
 
 class _Fault(Exception):

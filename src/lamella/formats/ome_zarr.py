@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from numcodecs import Blosc
+from numcodecs import Blosc  # type: ignore[import-untyped]
 
 from lamella.errors import LamellaError, OutputConflictError, first_line, storage_faults
 from lamella.formats.atomic import write_json
@@ -90,6 +90,8 @@ class _Store:
         Raises:
             StorageError: The disk refused the write; what was finished stays.
         """
+        if self._whole:
+            raise ValueError(f"{self.folder} is finished")
         height, shape = self.frame.height_px, band.shape
         y1 = y0 + shape[-2]
         if shape != self._shape(shape[-2], self.frame.width_px) or band.dtype != self._array.dtype:
@@ -274,7 +276,7 @@ class StoredRaster:
     names: tuple[str, ...]
     frame: Frame
     chunk_px: int
-    levels: tuple[zarr.Array, ...]
+    levels: tuple[zarr.Array[Any], ...]
 
     def level_frame(self, level: int) -> Frame:
         """Pixels of a level are exactly 2^level as wide as the finest; its last ones may reach over the edge."""

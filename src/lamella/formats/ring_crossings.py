@@ -15,29 +15,33 @@ _AT_ONCE = 2**19  # pairs of boxes; some 50 MB while they are compared
 _RELATIVE = 1e-12
 
 
-def first_crossing(rings: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """A place where two edges of one polygon cross, each with its ends on both sides of the other.
+def first_crossing(polygons: Sequence[Sequence[np.ndarray]]) -> tuple[int, tuple[float, float]] | None:
+    """The first polygon in which two edges cross, each with its ends on both sides of the other; and the place.
 
-    Rings that only touch, or run back along themselves, do not cross.
+    Rings that only touch, or run back along themselves, do not cross. Many polygons at once take hardly longer than one.
 
     Args:
-        rings: (M, 2) float x, y each, open or closed.
+        polygons: The rings of each: (M, 2) float x, y, open or closed.
 
     Returns:
-        The place of the crossing between the foremost edges; None if there is none.
+        Number of the polygon and x, y of the crossing between its foremost edges; None if there is none.
     """
-    if len(rings) == 1 and len(rings[0]) == 3:
+    rings = [np.asarray(ring, np.float64) for polygon in polygons for ring in polygon]
+    if not rings:
         return None
-    starts = np.concatenate([np.asarray(ring, np.float64) for ring in rings])
-    ends = np.concatenate([np.roll(np.asarray(ring, np.float64), -1, axis=0) for ring in rings])
-    pairs = crossing_pairs(starts, ends)
+    sizes = [sum(len(ring) for ring in polygon) for polygon in polygons]
+    groups = np.repeat(np.arange(len(polygons)), sizes)
+    starts, lasts = np.concatenate(rings), np.cumsum([len(ring) for ring in rings]) - 1
+    after = np.arange(1, len(starts) + 1)
+    after[lasts] = np.append(0, lasts[:-1] + 1)
+    ends = starts[after]
+    pairs = crossing_pairs(starts, ends, groups)
     if not len(pairs):
         return None
     one, other = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))[0]]
     along, across, between = ends[one] - starts[one], ends[other] - starts[other], starts[other] - starts[one]
-    share = _cross(between, across) / _cross(along, across)
-    x, y = starts[one] + share * along
-    return float(x), float(y)
+    x, y = starts[one] + _cross(between, across) / _cross(along, across) * along
+    return int(groups[one]), (float(x), float(y))
 
 
 def crossing_pairs(
@@ -54,7 +58,9 @@ def crossing_pairs(
     tree = [_boxes(starts, ends, np.zeros(len(starts)) if groups is None else groups)]
     while tree[-1].shape[1] > 1:
         boxes = tree[-1] if tree[-1].shape[1] % 2 == 0 else np.concatenate([tree[-1], tree[-1][:, -1:]], axis=1)
-        tree.append(np.concatenate([np.minimum(boxes[:3, ::2], boxes[:3, 1::2]), np.maximum(boxes[3:, ::2], boxes[3:, 1::2])]))
+        tree.append(
+            np.concatenate([np.minimum(boxes[:3, ::2], boxes[:3, 1::2]), np.maximum(boxes[3:, ::2], boxes[3:, 1::2])])
+        )
     work = [(len(tree) - 1, np.zeros(1, np.int64), np.zeros(1, np.int64))]
     found = [np.empty((0, 2), np.int64)]
     while work:
@@ -86,7 +92,7 @@ def _children(boxes: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarr
     rights = np.concatenate([2 * b, 2 * b + 1, 2 * b + 1, 2 * b[apart]])
     there = rights < boxes.shape[1]
     lefts, rights = lefts[there], rights[there]
-    for lower, upper in zip(boxes[:3], boxes[3:], strict=True):  # side by side: few pairs are left for the third
+    for lower, upper in zip(boxes[:3], boxes[3:], strict=True):  # axis by axis: few pairs are left for the third
         meet = lower[lefts] <= upper[rights]
         meet &= lower[rights] <= upper[lefts]
         lefts, rights = lefts[meet], rights[meet]
@@ -98,10 +104,10 @@ def _crossing(starts: np.ndarray, ends: np.ndarray, a: np.ndarray, b: np.ndarray
     p, q, r, s = starts[a], ends[a], starts[b], ends[b]
     sides = [_side(p, q, r), _side(p, q, s), _side(r, s, p), _side(r, s, q)]
     if not touching:
-        return (sides[0] * sides[1] < 0) & (sides[2] * sides[3] < 0)
+        return np.asarray((sides[0] * sides[1] < 0) & (sides[2] * sides[3] < 0))
     shared = _same(p, r) | _same(p, s) | _same(q, r) | _same(q, s)
     # On one line their boxes meet, or they would not be here.
-    return (sides[0] * sides[1] <= 0) & (sides[2] * sides[3] <= 0) & ~shared
+    return np.asarray((sides[0] * sides[1] <= 0) & (sides[2] * sides[3] <= 0) & ~shared)
 
 
 def _side(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Training a promptable model on known objects: a first prompt, then clicks where its answer was wrong.
 
-Source: SAM 2 (arXiv 2408.00714), section D.2. Each round's answer is shown to the model again as a mask prompt, with one
-more click anywhere in the wrong region; every round is learned from. One click is ambiguous, so it is answered by three
-masks of which the best one learns; every other prompt by one. The encoder is frozen unless told otherwise, and is then
-run without gradient, once a tile.
+Source: SAM 2 (arXiv 2408.00714), section D.2. Each round's answer is shown to the model again as a mask prompt, with
+one more click anywhere in the wrong region; every round is learned from. One click is ambiguous, so it is answered by
+three masks of which the best one learns; every other prompt by one. The encoder is frozen unless told otherwise, and is
+then run without gradient, once a tile.
 
 Shapes: B tiles, M objects on each, K masks, P clicks, H x W pixels, h x w cells of the mask grid.
 """
@@ -55,8 +55,8 @@ class PromptedSettings(Settings):
     """Clicks after the first prompt; SAM 2 was trained with 7."""
     loss: SamLossSettings = SamLossSettings()
     loss_on: Literal["image", "grid"] = "image"
-    """Pixels of the loss: the tile's own, or the cells of the model's mask grid (256 a side), a cell being of the object
-    where more than half of it is: a tenth of the time on a CPU."""
+    """Pixels of the loss: the tile's own, or the cells of the model's mask grid (256 a side), a cell being of the
+    object where more than half of it is: much quicker on a CPU."""
     lora: LoraSettings = LoraSettings()
 
 
@@ -71,6 +71,7 @@ class Prompted(nn.Module):
         cache: Keeps the embeddings of tiles that come again and again; for an encoder that learns nothing.
     """
 
+    _weights_C: Tensor
     # Of the decoder: a step without one-click prompts does not use the three masks, one without boxes no corners.
     leaves_unused = True
 
@@ -85,7 +86,7 @@ class Prompted(nn.Module):
         super().__init__()
         self.model, self.settings, self.seed = model, settings, seed
         self._cache = cache if settings.encoder == "frozen" else None
-        self.register_buffer("weights_C", weights_C.float(), persistent=False)
+        self.register_buffer("_weights_C", weights_C.float(), persistent=False)
         for name, parameter in model.network.named_parameters():
             in_encoder = name.startswith(ENCODER_PARTS)
             parameter.requires_grad_(not in_encoder or settings.encoder == "trained")
@@ -100,13 +101,14 @@ class Prompted(nn.Module):
         Args:
             batch: As of `PromptedObjects.batch`.
         """
-        # In training SAM 2's decoder takes the one mask as it is; it falls back on the three where that is unstable only
-        # when it answers users.
+        # In training SAM 2's decoder takes the one mask as it is; only when it answers users it falls back on the three
+        # where that one is unstable.
         self.model.network.mask_decoder.train()
         embedded = self.embed(batch)
         asked = Prompts(batch["points"], batch["labels"], batch["boxes"])
         boxed_B = ~batch["boxes"].isnan().all(-1).all(-1)
-        rounds, logs = [], {}
+        rounds: list[Tensor] = []
+        logs: Logs = {}
         logits_BMhw = None
         for number in range(self.settings.corrections + 1):
             if number == 0:
@@ -116,7 +118,7 @@ class Prompted(nn.Module):
                 loss_BM, parts, logits_BMhw = self._round(embedded, asked, batch, several=False)
             rounds.append(loss_BM)
             logs |= {f"{name}_{number}": value for name, value in parts.items()} if number == 0 else parts
-        weights_BM = self.weights_C[batch["channel"]]
+        weights_BM = self._weights_C[batch["channel"]]
         loss = (torch.stack(rounds).mean(0) * weights_BM).mean()
         return loss, logs
 
@@ -132,9 +134,7 @@ class Prompted(nn.Module):
         with torch.no_grad():
             return self.model.embed(batch["image"])
 
-    def _first(
-        self, embedded: Embedded, asked: Prompts, boxed_B: Tensor, batch: Batch
-    ) -> tuple[Tensor, Logs, Tensor]:
+    def _first(self, embedded: Embedded, asked: Prompts, boxed_B: Tensor, batch: Batch) -> tuple[Tensor, Logs, Tensor]:
         """The first round: tiles with clicks are answered by three masks an object, tiles with boxes by one."""
         rows, losses, grids, parts = [], [], [], []
         for boxed in (False, True):
@@ -150,7 +150,7 @@ class Prompted(nn.Module):
             parts.append((len(index), logs))
         back = torch.cat(rows).argsort()
         total = sum(count for count, _ in parts)
-        logs = {name: sum(count * each[name] for count, each in parts) / total for name in parts[0][1]}
+        logs = {name: torch.stack([count * each[name] for count, each in parts]).sum() / total for name in parts[0][1]}
         return torch.cat(losses)[back], logs, torch.cat(grids)[back]
 
     def _round(
@@ -158,7 +158,7 @@ class Prompted(nn.Module):
     ) -> tuple[Tensor, Logs, Tensor]:
         """(B, M) losses of one answer, means of their parts, and the (B, M, h, w) logits that the user is shown."""
         decoded = self.model.decode(embedded, asked, several)
-        B, M, K = decoded.iou_BMK.shape
+        B, M = decoded.iou_BMK.shape[:2]
         truth_BMYX, known_BYX = batch["objects"], batch["known"]
         if self.settings.loss_on == "image":
             logits = self.model.upsample(decoded.logits_BMKhw, embedded)
@@ -182,7 +182,9 @@ class Prompted(nn.Module):
         self, asked: Prompts, logits_BMhw: Tensor | None, embedded: Embedded, batch: Batch, number: int
     ) -> Prompts:
         """The prompts with one more click for each object whose answer is wrong somewhere, and the answer itself."""
-        assert logits_BMhw is not None and asked.points_BMP2 is not None and asked.labels_BMP is not None
+        assert logits_BMhw is not None
+        assert asked.points_BMP2 is not None
+        assert asked.labels_BMP is not None
         predicted = (self.model.upsample(logits_BMhw, embedded) > MASK_LOGIT).cpu().numpy()
         truth, known = batch["objects"].cpu().numpy(), batch["known"].cpu().numpy()
         B, M = truth.shape[:2]

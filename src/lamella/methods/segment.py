@@ -29,9 +29,9 @@ class SegmentSettings(Settings):
 
     name: Literal["automatic"] = "automatic"
     backbone: BackboneSettings = SegformerSettings()
-    """What turns a tile into features: segformer, sam2 or encoder."""
+    """What turns a tile into features: segformer, sam2, swin or encoder."""
     head: HeadSettings = FpnSettings()
-    """What turns features into classes: fpn, class_tokens or linear."""
+    """What turns features into classes: fpn, class_tokens, linear or mask2former."""
     loss: RegionLossSettings = RegionLossSettings()
 
 
@@ -73,19 +73,28 @@ class Segment(nn.Module):
         return self.loss_of(self.embed(batch), batch)
 
     def embed(self, batch: Batch) -> Tensor:
-        """(B, C, H, W) float32 logits; one tile's do not depend on the others."""
+        """(B, C, H, W) float32 logits, or what a head with a loss of its own asks for; a tile's are its own alone."""
         if self.cached:
             levels = [batch[f"level{number}"].float() for number in range(len(self.segmenter.backbone.widths))]
         else:
             # A frozen backbone answers as it will when it is used: nothing is dropped.
             self.backbone.train(self.training and self.backbone_learns)
             levels = self.backbone(batch["image"])
+        if self.by_sets:
+            return self.head.answers(levels)
         height, width = batch["mask"].shape[-2:]
         return upsampled_logits(self.head, levels, (height, width))
 
     def loss_of(self, embeddings: Tensor, batch: Batch) -> tuple[Tensor, Logs]:
         """The loss of what `embed` gave for the whole of this rank's batch."""
+        if self.by_sets:
+            return self.head.set_loss(embeddings, batch["mask"])
         return region_loss(embeddings, batch["mask"], self.weights_C, self.loss)
+
+    @property
+    def by_sets(self) -> bool:
+        """Whether the head matches masks with classes (Mask2Former's own loss) instead of judging pixels."""
+        return getattr(self.head.settings, "loss", None) == "sets"
 
     @property
     def backbone_learns(self) -> bool:

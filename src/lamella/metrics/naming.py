@@ -33,6 +33,7 @@ MEANINGS = {
     EACH_WAY: "The same regions under each wording and isolation, **for orientation**: taking the best of this table "
     "would choose on the judged regions.",
 }
+_ALONE = "Zero-shot: one group has no other to exchange labels with, so there is no control"
 PROBE, TABLE = "zero-shot", "zero_shot"
 
 
@@ -120,7 +121,8 @@ def ask_zero_shot(study: ImageStudy, ways: Ways) -> ImageAnswer:
     scores = {
         name: [probabilities(each, ways.scale[name]) for each, _ in them] for name, them in chosen.items()
     }  # fmt: skip
-    lies = [exchanged_classes(study, draw) for draw in range(study.probes.control_draws)]
+    several = len(np.unique(study.groups)) > 1  # one group has no other to exchange its labels with
+    lies = [exchanged_classes(study, draw) for draw in range(study.probes.control_draws)] if several else []
     shams = [(lie[test], _chosen(study, ways.scores[study.judged][0], lie)[0]) for lie in lies]
     rows: list[Row] = []
     differences: list[Row] = []
@@ -128,17 +130,18 @@ def ask_zero_shot(study: ImageStudy, ways: Ways) -> ImageAnswer:
     main = "balanced accuracy"
     for asked, statistic in _measures(truth, study.class_names):
         found = {name: resamples.of([statistic(truth, each) for each in them]) for name, them in scores.items()}
-        control = resamples.of([statistic(lie, each) for lie, each in shams])
-        if not np.isfinite(control.point_R).all():
-            control = None
-        constant = (
-            None if asked.name.startswith("recall") else _constant(asked.name, lies, test, len(study.class_names))
-        )
-        rows += comparison.rows(asked, PROBE, found, control, control_baseline=constant)
+        control = resamples.of([statistic(lie, each) for lie, each in shams]) if shams else None
+        if control is None or not np.isfinite(control.point_R).all():
+            rows += comparison.rows(asked, PROBE, found)
+        else:
+            recall = asked.name.startswith("recall")
+            constant = None if recall else _constant(asked.name, lies, test, len(study.class_names))
+            rows += comparison.rows(asked, PROBE, found, control, control_baseline=constant)
         if asked.name == main:
             differences, conclusions = comparison.differences(asked, PROBE)
             conclusions = [_against_constant(rows, asked, study.judged), *conclusions]
     notes = [*_said(study, ways, truth), *_chosen_text(ways, chosen[study.judged][0][1]), _ties_text(chosen, study)]
+    notes += [] if several else [_ALONE]
     first = scores[study.judged][0]
     return ImageAnswer(
         (*differences, *rows, *_each_way(study, ways, resamples, truth)),

@@ -82,7 +82,8 @@ def class_dice(counts_N3: np.ndarray, channels_N: np.ndarray, classes: int) -> W
         there = np.isfinite(values)
         count = there.sum(0)
         total = np.where(there, values, 0).sum(0)
-        return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        mean: np.ndarray = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        return mean
 
     return of
 
@@ -90,12 +91,17 @@ def class_dice(counts_N3: np.ndarray, channels_N: np.ndarray, classes: int) -> W
 def pooled(counts_N3: np.ndarray, chosen_N: np.ndarray) -> WeightedStatistic:
     """Dice of all pixels of some objects together."""
     counts = np.where(chosen_N[:, None], counts_N3, 0)
-    return lambda weights_SN: dice(weights_SN @ counts)
+    return lambda weights_SN: np.asarray(dice(weights_SN @ counts))
 
 
 def mean_of(values_N: np.ndarray) -> WeightedStatistic:
     """The mean over the objects."""
-    return lambda weights_SN: weights_SN @ values_N / weights_SN.sum(1)
+
+    def of(weights_SN: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = weights_SN @ values_N / weights_SN.sum(1)
+        return mean
+
+    return of
 
 
 def clicks_needed(dice_NK: np.ndarray, goal: float = GOAL) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +109,9 @@ def clicks_needed(dice_NK: np.ndarray, goal: float = GOAL) -> tuple[np.ndarray, 
 
     Where it was not, the count is censored: one more than were tried, the least that it can be.
     """
-    reached = dice_NK >= goal
-    return np.where(reached.any(1), reached.argmax(1) + 1, dice_NK.shape[1] + 1), reached.any(1)
+    reached_NK = dice_NK >= goal
+    reached_N = np.asarray(reached_NK.any(1))
+    return np.where(reached_N, reached_NK.argmax(1) + 1, dice_NK.shape[1] + 1), reached_N
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------

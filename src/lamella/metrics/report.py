@@ -212,7 +212,7 @@ _HEAD = ("measure", "probe", "encoder", "value [95 % interval]", "baseline", "co
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    head = _HEAD
+    head: tuple[str, ...] = _HEAD
     if rows[0].protocol is not None:
         head = (*("model" if name == "encoder" else name for name in _HEAD), "protocol")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

@@ -32,7 +32,9 @@ from lamella.models.simulated_user import (
     spread,
 )
 
-PromptName = Literal["box", "noisy box", "clicks", "centroid", "multi-point", "box + negatives", "box + negatives + TTA"]
+PromptName = Literal[
+    "box", "noisy box", "clicks", "centroid", "multi-point", "box + negatives", "box + negatives + TTA"
+]
 FIVE: tuple[PromptName, ...] = ("centroid", "multi-point", "box", "box + negatives", "box + negatives + TTA")
 """The five prompts of the source's protocol."""
 TTA = "box + negatives + TTA"

@@ -139,7 +139,7 @@ def centroid(mask_YX: np.ndarray) -> tuple[float, float]:
 
 
 def deepest(mask_YX: np.ndarray) -> tuple[float, float]:
-    """The pixel farthest from the mask's edge; the image's border is an edge. Of equals the uppermost, then leftmost."""
+    """The pixel farthest from the mask's edge; the image's border is an edge. Of equals the uppermost, leftmost."""
     row, column = np.unravel_index(int(np.argmax(_depth(mask_YX))), mask_YX.shape)
     return float(column) + 0.5, float(row) + 0.5
 
@@ -226,7 +226,8 @@ def _largest(mask_YX: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
 
 def _depth(mask_YX: np.ndarray) -> np.ndarray:
     """Distance of each pixel of the mask from the nearest pixel that is not; beyond the border nothing is."""
-    return ndimage.distance_transform_edt(np.pad(mask_YX, 1))[1:-1, 1:-1]
+    depth: np.ndarray = ndimage.distance_transform_edt(np.pad(mask_YX, 1))
+    return depth[1:-1, 1:-1]
 
 
 # ---- the prompts of several objects ---------------------------------------------------------------------------------
@@ -262,5 +263,5 @@ def as_prompts(given: Sequence[Sequence[Given]], device: torch.device | str = "c
     boxed = not bool(boxes_BM4.isnan().all())
     if not width and not boxed:
         raise ValueError("nobody clicked and nobody drew a box")
-    clicked = (points_BMP2, labels_BMP) if width else (None, None)
-    return Prompts(*clicked, boxes_BM4=boxes_BM4 if boxed else None).to(device)
+    points, labels = (points_BMP2, labels_BMP) if width else (None, None)
+    return Prompts(points, labels, boxes_BM4 if boxed else None).to(device)

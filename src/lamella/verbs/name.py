@@ -38,4 +38,6 @@ def run(request: Request) -> int:
         return slide.run(request, Path(regions))
     if data.is_file() and data.suffix.lower() in SLIDE_SUFFIXES:
         raise LamellaError(data, "it is a slide, and no regions are given", "Add --regions objects.geojson.")
+    if request.options.get("mpp") is not None:
+        raise LamellaError("--mpp", "it states the spacing of a slide", "Of a data set say dataset.mpp=0.5.")
     return collection.run(request, open_data(request))

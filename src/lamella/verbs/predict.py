@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lamella.config import Request, Resolved
 from lamella.dense.engine import DenseSettings, model_mpp, plan_slide
-from lamella.dense.exports import ExportSettings
+from lamella.dense.exports import OBJECTS, ExportSettings
 from lamella.dense.progress import PREDICTION_FILE
 from lamella.dense.runtime import tile_side
 from lamella.engine.jobs import JobSettings
@@ -22,7 +22,7 @@ from lamella.models.dense_contract import DenseModel
 from lamella.slides.index import INDEX_FILE, SlideIndex
 from lamella.slides.manifest import find_slides
 from lamella.slides.slide import open_slide
-from lamella.verbs.prediction import PredictSlide, ToPredict, load_dense
+from lamella.verbs.prediction import OVERLAY_FILE, PredictSlide, ToPredict, load_dense
 from lamella.verbs.slide_jobs import (
     Selection,
     SlideRunner,
@@ -202,9 +202,16 @@ def _say(
     print(f"wrote {len(done)} slides to {out}/<slide_id>/; slides: {len(done)} ok, {len(failed)} failed")
     log = runner.write_traces(out, selection.mark)
     if done and not selection.shard:
-        first = out / next(iter(done))
-        print(f"look at {first / 'overlay.png'}; drag {first / 'objects.geojson.gz'} onto the slide in QuPath")
+        _say_next(out / next(iter(done)))
     if failed:
         say_failed(out, selection.mark, log)
     if selection.shard:
         say_shard(selection)
+
+
+def _say_next(folder: Path) -> None:
+    """What to do with the files of a slide, of those that were asked for."""
+    if (folder / OVERLAY_FILE).is_file():
+        print(f"look at {folder / OVERLAY_FILE}: the slide beside its prediction")
+    if (folder / OBJECTS).is_file():
+        print(f"next: drag {folder / OBJECTS} onto the slide in QuPath")

@@ -24,6 +24,7 @@ from lamella.formats.atomic import whole_file, write_json
 from lamella.formats.geojson import GeoObject, write_geojson
 from lamella.formats.ome_tiff import write_ome_tiff
 from lamella.geometry import Frame
+from lamella.models.everything import Sieve, everything
 from lamella.models.prompt_tta import D4, FLIPS, decode_turned
 from lamella.models.promptable import load_promptable
 from lamella.models.promptable_model import MASK_LOGIT, PromptableModel
@@ -36,7 +37,21 @@ from lamella.verbs.prompting.views import ShownView, prompts_in, view_around, vi
 from lamella.view.prompt_overlay import DrawnAnswer, draw_answers
 
 ANSWERS, OUTLINES = "answers.json", "objects.geojson"
+_NAMED = 20  # lines on the screen; the rest stands in the files
 _TURNS = {"flips": FLIPS, "d4": D4}
+
+
+class EverythingSettings(Settings):
+    """Which answers of a grid of clicks are kept; SAM 2's own numbers."""
+
+    points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
+    """Clicks along each side of the region."""
+    least_iou: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """The model must believe more than this of a mask."""
+    least_stability: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """IoU of the masks that a logit above +1 and above -1 give."""
+    largest_overlap: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Of the boxes around two masks, as IoU; of a pair beyond it the less believed one goes."""
 
 
 class Config(Settings):
@@ -59,6 +74,8 @@ class Config(Settings):
     """Pieces left out and holes filled where they are smaller than this share of the mask; 0 keeps all of them."""
     tta: Literal["none", "flips", "d4"] = "none"
     """Average the answers on 4 (flips) or 8 (d4) mirrored and turned views, a pass of the encoder each."""
+    everything: EverythingSettings = EverythingSettings()
+    """What --everything keeps."""
     polygons: Literal["box", "mask"] = "box"
     """What a polygon of --prompts says: the box around it, or also its outline, as a mask to be corrected."""
     negative_class: str = "negative"
@@ -109,7 +126,9 @@ def run(request: Request) -> int:
             class_name=config.class_name,
             negative_class=config.negative_class,
             keep_polygons=config.polygons == "mask",
+            optional=bool(options.get("everything")),
         )
+        _check_everything(asked, config, options)
         model = load_promptable(config.model, squash=config.squash)
         views = _views(asked, slide, model, config, options)
         if request.dry_run:
@@ -127,7 +146,11 @@ def run(request: Request) -> int:
         print(f"segment with {model.name} on {device.type} ({reason})")
         for sentence in model.absent:
             print(sentence)
-        answers = _answers(asked, views, slide, model.to(device), config)
+        model.to(device)
+        if options.get("everything"):
+            answers = _everything(views[0], slide, model, config)
+        else:
+            answers = _answers(asked, views, slide, model, config)
         return _write(answers, asked, slide, out, config)
 
 
@@ -135,7 +158,7 @@ def _views(asked: Question, slide: Slide, model: PromptableModel, config: Config
     """The view of each object."""
     if region := options.get("region"):
         box = region_of(region, slide.frame, in_um=bool(options.get("um")))
-        return [view_of(box, slide.frame, model.image_px, config.mpp)] * len(asked.objects)
+        return [view_of(box, slide.frame, model.image_px, config.mpp)] * max(1, len(asked.objects))
     return [
         view_around(
             one,
@@ -188,6 +211,38 @@ def _answers(
     return [answers[number] for number in range(len(views))]
 
 
+def _check_everything(asked: Question, config: Config, options: Any) -> None:
+    if not options.get("everything"):
+        return
+    if asked.objects or len(asked.negatives_px0):
+        raise LamellaError("--everything", "it takes no box, no click and no --prompts", "Leave one or the other out.")
+    if not options.get("region"):
+        raise LamellaError(
+            "--everything",
+            "it looks at one region at a time, and none is given",
+            "Add --region x0,y0,x1,y1; `lamella predict` labels whole slides.",
+        )
+    if config.tta != "none":
+        raise LamellaError("--everything", f"it knows no tta={config.tta}", "Set tta=none.")
+
+
+def _everything(view: ShownView, slide: Slide, model: PromptableModel, config: Config) -> list[_Answer]:
+    """What a grid of clicks finds, named in the order of belief."""
+    images = _read(slide, view)[None].to(next(model.parameters()).device)
+    with torch.no_grad():
+        found = everything(model, model.embed(images), Sieve(**config.everything.model_dump()))
+    return [
+        _Answer(
+            Asked(f"found {number}", points_px0=view.to_px0(np.array([one.point])), class_name=config.class_name),
+            view,
+            tidied(one.mask, config.tidy),
+            one.believed_iou,
+            None,
+        )
+        for number, one in enumerate(found, 1)
+    ]
+
+
 def _alike(objects: Sequence[Asked]) -> list[list[int]]:
     """Rows without and with a mask prompt: one call takes masks of all its prompts or of none."""
     groups = [[row for row, one in enumerate(objects) if bool(one.polygons) is masked] for masked in (False, True)]
@@ -214,22 +269,27 @@ def _write(answers: list[_Answer], asked: Question, slide: Slide, out: Path, con
     names = _numbered("mask", f".{config.mask_format}", len(answers))
     for name, answer in zip(names, answers, strict=True):
         _write_mask(out / name, answer, slide.frame)
+    if not answers:
+        print("the model found nothing that it believes in; see everything.least_iou and everything.least_stability")
     views = list(dict.fromkeys(answer.view for answer in answers))
     for name, view in zip(_numbered("overlay", ".png", len(views)), views, strict=True):
         _draw(out / name, view, [answer for answer in answers if answer.view == view], asked, slide)
     write_geojson(out / OUTLINES, (_outline(answer, slide.frame) for answer in answers if answer.mask.any()))
     rows = [_row(answer, name, slide.frame) for name, answer in zip(names, answers, strict=True)]
     write_json(out / ANSWERS, {"slide": slide.path.name, "model": config.model, "answers": rows})
-    for row in rows:
+    for row in rows[:_NAMED]:
         print(
             f"{row['prompt']}: {row['area_um2']:,.0f} um2 at {row['mpp_x']:.3g} um per pixel, "
             f"believed IoU {row['believed_iou']:.2f}"
             + ("" if row["object_probability"] is None else f", object there: {row['object_probability']:.2f}")
         )
+    if len(rows) > _NAMED:
+        print(f"and {len(rows) - _NAMED} more, see {ANSWERS}")
     empty = [row["prompt"] for row in rows if row["area_um2"] == 0]
     if empty:
         print(f"the model saw nothing at: {', '.join(empty)}; they have no outline. Give a box, or another mpp.")
-    print(f"wrote {', '.join(names)}, {OUTLINES} and pictures to {out}; QuPath opens the outlines over the slide")
+    written = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} masks"
+    print(f"wrote {written}, {OUTLINES} and pictures to {out}; QuPath opens the outlines over the slide")
     return 1 if empty else 0
 
 
@@ -299,7 +359,7 @@ def _draw(path: Path, view: ShownView, answers: Sequence[_Answer], asked: Questi
 
 
 def _say_views(asked: Question, views: Sequence[ShownView]) -> None:
-    for one, view in zip(asked.objects, views, strict=True):
+    for one, view in zip(asked.objects or (Asked("--everything"),), views, strict=True):
         box = view.box_px0
         print(
             f"{one.name}: would be shown level-0 pixels x {box.x0:.0f} to {box.x1:.0f}, y {box.y0:.0f} to {box.y1:.0f} "

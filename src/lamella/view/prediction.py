@@ -76,7 +76,7 @@ def labels_on(raster: StoredRaster, frame: Frame) -> np.ndarray:
 def painted_classes(
     pixels: np.ndarray, values: np.ndarray, classes: tuple[str, ...], background: str | None
 ) -> np.ndarray:
-    """(H, W, 3) uint8: classes over a picture without its colours, which would tint theirs; their edges at full strength.
+    """(H, W, 3) uint8: classes, their edges at full strength, over a picture in grey, which does not tint them.
 
     The background keeps the picture's colours; what was not looked at is pale.
     """
@@ -144,7 +144,9 @@ def _sheet(left: Image.Image, right: Image.Image, title: str, legend: list[tuple
     top = _HEAD_PX + left.height + _MARGIN_PX // 2
     for number, (colour, filled, text) in enumerate(legend):
         x, y = _MARGIN_PX + number % columns * entry_px, top + number // columns * _ROW_PX
-        draw.rectangle((x, y + 6, x + 18, y + 24), fill=colour if filled else PAPER, outline=colour if filled else FAINT)
+        draw.rectangle(
+            (x, y + 6, x + 18, y + 24), fill=colour if filled else PAPER, outline=colour if filled else FAINT
+        )
         draw.text((x + 28, y + 5), text, font=letters, fill=INK)
     return sheet
 

@@ -13,6 +13,7 @@ from lamella.formats.atomic import whole_file
 from lamella.view.marks import FAINT, INK, LINE, PAPER, colour, draw_scale_bar, font
 
 _SIDE_PX = 1000  # of the longest side: a screen's width
+_MOST_ROWS = 8  # of the legend; beyond, colours repeat and names say little
 _TINT = 0.22  # the tissue keeps its look
 _MARGIN_PX, _TITLE_PX, _TEXT_PX, _ROW_PX = 20, 20, 15, 22
 
@@ -96,7 +97,8 @@ def _draw_prompts(image: Image.Image, answer: DrawnAnswer, scale: float, rgb: tu
 
 def _sheet(image: Image.Image, answers: Sequence[DrawnAnswer], title: str) -> Image.Image:
     """The picture between a title and a legend."""
-    head, foot = _TITLE_PX + 2 * _MARGIN_PX, _ROW_PX * len(answers) + 2 * _MARGIN_PX
+    shown = answers[:_MOST_ROWS]
+    head, foot = _TITLE_PX + 2 * _MARGIN_PX, _ROW_PX * len(shown) + 2 * _MARGIN_PX
     sheet = Image.new("RGB", (image.width + 2 * _MARGIN_PX, image.height + head + foot), PAPER)
     draw, small = ImageDraw.Draw(sheet), font(_TEXT_PX)
     size_px = _TITLE_PX
@@ -105,10 +107,11 @@ def _sheet(image: Image.Image, answers: Sequence[DrawnAnswer], title: str) -> Im
     draw.text((_MARGIN_PX, _MARGIN_PX), title, font=font(size_px, bold=True), fill=INK)
     sheet.paste(image, (_MARGIN_PX, head))
     draw.rectangle((_MARGIN_PX - 1, head - 1, _MARGIN_PX + image.width, head + image.height), outline=LINE)
-    for number, answer in enumerate(answers):
+    for number, answer in enumerate(shown):
         y = head + image.height + _MARGIN_PX // 2 + _ROW_PX * number
         draw.rectangle((_MARGIN_PX, y + 4, _MARGIN_PX + 14, y + 18), fill=colour(number))
         draw.text((_MARGIN_PX + 24, y + 2), answer.text, font=small, fill=INK)
-    note = "+ click on it, x click on something else, thin box as it was asked for"
+    more = f"{len(answers) - len(shown)} more are drawn; " if len(answers) > len(shown) else ""
+    note = f"{more}+ click on it, x click on something else, thin box as it was asked for"
     draw.text((_MARGIN_PX, sheet.height - _MARGIN_PX - 6), note, font=font(12), fill=FAINT)
     return sheet

@@ -11,14 +11,14 @@ from scipy.ndimage import binary_dilation
 
 from lamella.formats.label_values import NOT_LABELLED
 from lamella.metrics.segments.boundary import edge_pixels
-from lamella.view.marks import FAINT, INK, LINE, PAPER, Colour, colour, draw_scale_bar, font
+from lamella.view.class_colours import class_colours
+from lamella.view.marks import FAINT, INK, LINE, PAPER, Colour, draw_scale_bar, font
 from lamella.view.panels import Cell, sheet
 
 _PANEL_PX = 420  # four of them fit a screen's width
 # A class's colour over the tissue: of one class a hint is enough, several must be told apart by it.
 _TINT, _TINT_OF_MANY = 0.25, 0.5
 _PALE = 0.35  # what is left of the tissue under the errors
-_RIGHT: Colour = (233, 236, 239)
 _MISSED: Colour = (0, 114, 178)
 _FALSE: Colour = (213, 94, 0)
 _CONFUSED: Colour = (204, 121, 167)
@@ -59,7 +59,8 @@ def draw_segment_overlays(
         heading: Above all.
         facts: Sentences under the heading.
     """
-    colours = channel_colours(len(classes), background)
+    name = None if background is None else classes[background]
+    colours = list(class_colours(classes, name).values())
     rows: list[list[Cell | None]] = [_row(overlay, colours, background) for overlay in overlays]
     tissues = [(colours[number], name) for number, name in enumerate(classes) if number != background]
     errors = [(_MISSED, "tissue missed: called background"), (_FALSE, "false alarm: background called tissue")]
@@ -71,12 +72,6 @@ def draw_segment_overlays(
     page = sheet(heading, facts, rows, columns=_COLUMNS, names=[overlay.name for overlay in overlays])
     # Two lists, because an error may have the colour of a class.
     return _with_legend(page, [("truth and prediction:", tissues), ("errors:", errors)])
-
-
-def channel_colours(count: int, background: int | None) -> list[Colour]:
-    """One colour for each channel; the background has that of nothing."""
-    tissues = iter(range(count))
-    return [_RIGHT if number == background else colour(next(tissues)) for number in range(count)]
 
 
 def _row(overlay: Overlay, colours: Sequence[Colour], background: int | None) -> list[Cell | None]:

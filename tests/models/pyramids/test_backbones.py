@@ -7,15 +7,23 @@ import json
 import pytest
 import torch
 from tests.models.tiny_models import TINY
+from tests.models.tiny_sam2 import tiny_sam1, tiny_sam2
 from tests.models.tiny_segmenters import BACKBONES, tiny_backbone
 
+from lamella.config import profile_path
+from lamella.engine.layer_depth import block_of
+from lamella.engine.stages import Stage, check_stages, rate_in, rows_naming
 from lamella.errors import CheckpointError, LamellaError
 from lamella.models.colour_statistics import ColourStatistics
 from lamella.models.named import load_named
+from lamella.models.promptable import save_promptable
 from lamella.models.pyramids.any_encoder import EncoderGrid
-from lamella.models.pyramids.building import SegformerSettings, backbone_from, make_backbone
+from lamella.models.pyramids.building import Sam2Settings, SegformerSettings, backbone_from, make_backbone
+from lamella.models.pyramids.hiera import HieraPyramid
 from lamella.models.pyramids.low_rank import add_low_rank, merge_low_rank
 from lamella.models.pyramids.mix_transformer import fresh_mix_transformer, pretrained_mix_transformer
+from lamella.models.sam2 import config_of
+from lamella.models.sam2_keys import SIZES
 
 
 def images(height: int = 64, width: int = 96) -> torch.Tensor:
@@ -145,6 +153,46 @@ def test_a_segformer_checkpoint_without_some_weights_is_refused(tmp_path) -> Non
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="is missing"):
         pretrained_mix_transformer(str(tmp_path))
+
+
+def test_sam_2s_encoder_gives_what_its_own_decoder_reads(tmp_path) -> None:
+    sam2 = tiny_sam2()
+    save_promptable(sam2, tmp_path, "# card")
+    square = images(64, 64)  # fills its canvas: no resizing
+    own = sam2.pyramid(square)
+    found = make_backbone(Sam2Settings(weights=str(tmp_path), maps="neck"), mpp=0.5)(square)
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(found, own[:3], strict=True))
+    stages = make_backbone(Sam2Settings(weights=str(tmp_path)), mpp=0.5)
+    network = sam2.network.vision_encoder.backbone(sam2.pixels(square)).intermediate_hidden_states
+    for one, other in zip(stages(square), network, strict=True):
+        assert torch.allclose(one, other.movedim(-1, 1), atol=1e-4)
+    assert not any(each.requires_grad for each in stages.parameters())
+
+
+def test_another_promptable_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lamella.models import promptable
+
+    monkeypatch.setattr(promptable, "load_promptable", lambda spec: tiny_sam1())
+    with pytest.raises(CheckpointError, match="it is not SAM 2"):
+        make_backbone(Sam2Settings(weights="sam1"), mpp=0.5)
+
+
+@pytest.mark.parametrize("size", ["tiny", "large"])
+@pytest.mark.parametrize("profile", ["segment_v3", "segment_sam2"])
+def test_the_tables_of_the_shipped_profiles_name_weights_of_sam_2(profile: str, size: str) -> None:
+    import transformers as hf
+    import yaml
+
+    blocks = next(each for each in SIZES if each.name == size)
+    config = hf.Sam2VisionConfig(**config_of(blocks.architecture()).vision_config.to_dict())
+    with torch.device("meta"):
+        names = [f"backbone.{name}" for name, _ in HieraPyramid(hf.Sam2VisionModel(config)).named_parameters()]
+    stages = [Stage(**row) for row in yaml.safe_load(profile_path(profile).read_text())["optim"]["stages"]]
+    check_stages([*names, "head.classify.weight"], stages)
+    if profile == "segment_v3" and size == "large":  # stages 3 and 4 are blocks 8 to 47
+        late = {block_of(name)[0] for name in names if rate_in(12, rows_naming(name, stages), stages, 1.0) > 0}
+        assert late == set(range(8, 48))
+        assert all(rate_in(27, rows_naming(name, stages), stages, 1.0) == 6e-7 for name in names)
 
 
 def test_sizes_are_those_of_the_paper() -> None:

@@ -56,3 +56,14 @@ def test_maps_with_memory_are_maps(tmp_path: Path) -> None:
     assert remembering.contract is segmenter.contract
     assert torch.allclose(remembering.maps(tiles()), segmenter.maps(tiles()), atol=1e-3)
     assert remembering.maps(tiles()).sum(1).mean().item() == pytest.approx(1)
+
+
+def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
+    memory = LevelMemory(tiny_backbone(), tmp_path, limit_gb=1)
+    before = memory.levels(tiles())
+    damaged = next(tmp_path.iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert all(torch.equal(one, other) for one, other in zip(before, memory.levels(tiles()), strict=True))
+    assert memory.encoded == 4
+    memory.levels(tiles())
+    assert memory.encoded == 4

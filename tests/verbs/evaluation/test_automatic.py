@@ -273,6 +273,12 @@ def test_a_dry_run_says_what_would_be_judged_and_writes_nothing(model, data, tmp
     assert not (tmp_path / "results").exists()
 
 
+def test_models_of_folds_are_named_after_what_they_share():
+    one = automatic._Model("segformer-fpn-fold0", "f", DarkIsGland().contract)
+    assert automatic._name_of([one]) == "segformer-fpn-fold0"
+    assert automatic._name_of([one, one]) == "segformer-fpn (2 models)"
+
+
 @pytest.mark.parametrize(
     ("count", "each", "expected"),
     [

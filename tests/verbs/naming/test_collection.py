@@ -119,13 +119,28 @@ def test_a_cap_draws_regions_and_says_so(
 
 
 def test_the_page_shows_what_the_network_saw(results: Path, masked: Path) -> None:
-    """The first region of the page, found again by hand."""
     page = np.asarray(Image.open(results / "named_regions.png").convert("RGB")).astype(int)
     gray = np.abs(page - (123, 117, 104)).max(-1) < 3
     assert gray.sum() > 20_000  # discs on gray: the first mode
     assert page.shape[1] > 1500  # seven across
     squares = np.abs(page - (60, 60, 200)).max(-1) < 12
     assert squares.sum() > 10_000  # the stripes of the other class
+
+
+def test_one_patient_can_be_judged_where_nothing_is_chosen(
+    clip_folder: Path, masked: Path, wordings: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, *rows = masked.read_text().splitlines()
+    one = masked.with_name("one.csv")
+    one.write_text("\n".join([head, *rows[:2]]) + "\n")
+    command = ["name", str(clip_folder), str(one), f"prompts={wordings[0]}", *QUICK, "tasks=zero-shot"]
+    assert main([*command, "modes=crop", "-o", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "so there is no control" in text
+    assert "the whole range stands" in text
+    assert "labels exchanged |" not in text
+    assert main([*command, "-o", str(tmp_path / "several")]) == 2  # to choose a mode takes another patient
+    assert "1 group(s) cannot be split" in capsys.readouterr().err
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -177,7 +192,9 @@ def test_a_margin_in_micrometres_needs_a_spacing(
     clip_folder: Path, masked: Path, wordings: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [clip_folder, masked, f"prompts={wordings[0]}", *QUICK, "region.margin_um=20", "-o", tmp_path / "out"]
-    assert "micrometres, and the image has no stated spacing" in refused(capsys, *command)
+    assert "region.margin_um is in micrometres: set mpp too" in refused(capsys, *command)
+    assert "states no spacing" in refused(capsys, *command, "mpp=0.5")
+    assert "say dataset.mpp=0.5" in refused(capsys, *command[:3], "--mpp", 0.5, "-o", tmp_path / "b")
 
 
 def test_an_image_that_cannot_be_read_is_listed_and_the_others_go_on(

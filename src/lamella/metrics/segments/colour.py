@@ -24,6 +24,7 @@ from lamella.metrics.segments.confusion import confusion_of, dice_per_class, mea
 WINDOWS_PX = (1, 9, 33)
 # Colours are told apart in steps of 4: 64 levels of each of red, green and blue, so a table of 262,144 answers.
 _SHIFT, _LEVELS = 2, 64
+_TISSUE_TIMES = (2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def fit_colour_rule(samples: Sequence[ColourSample], classes: int, background: i
     best: tuple[float, int, LogisticRegression, str] | None = None
     for number, window_px in enumerate(WINDOWS_PX):
         terms = _terms(np.concatenate([sample.colours_WP3[number] for sample in samples]))
-        for weighting, shares in ((None, "as frequent as they are"), ("balanced", "equally frequent")):
+        for shares, weighting in _weightings(np.unique(channels_P), background).items():
             model = _fitted(terms, channels_P, weighting)
             matrix = confusion_of(channels_P, model.predict(terms).astype(np.uint8), classes)
             score = float(mean_of_present(dice_per_class(matrix), background))
@@ -92,7 +93,20 @@ def fit_colour_rule(samples: Sequence[ColourSample], classes: int, background: i
     return ColourRule(window_px, _table(model), told)
 
 
-def _fitted(terms: np.ndarray, channels_P: np.ndarray, weighting: str | None) -> LogisticRegression:
+def _weightings(present: np.ndarray, background: int | None) -> dict[str, str | dict[int, float] | None]:
+    """How much a pixel of each class counts.
+
+    The most likely class is not the one with the best Dice, which calls more tissue than there is.
+    """
+    found: dict[str, str | dict[int, float] | None] = {"as frequent as they are": None, "equally frequent": "balanced"}
+    if background is not None:
+        for times in _TISSUE_TIMES:
+            weights = {int(number): 1.0 if number == background else times for number in present}
+            found[f"as frequent as they are, tissue {times:g} times so"] = weights
+    return found
+
+
+def _fitted(terms: np.ndarray, channels_P: np.ndarray, weighting: str | dict[int, float] | None) -> LogisticRegression:
     model = LogisticRegression(class_weight=weighting, max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline's last digit is not worth more steps

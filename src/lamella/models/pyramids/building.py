@@ -20,6 +20,7 @@ from lamella.models.pyramids.mix_transformer import (
     fresh_mix_transformer,
     pretrained_mix_transformer,
 )
+from lamella.models.pyramids.swin import Swin, fresh_swin, pretrained_swin, swin_from
 
 Trained = Literal["frozen", "whole", "lora"]
 Rank = Annotated[int, Field(ge=1)]
@@ -55,6 +56,18 @@ class Sam2Settings(Settings):
     """Of the low-rank updates (lora)."""
 
 
+class SwinSettings(Settings):
+    """Swin-T, or the Swin of a checkpoint."""
+
+    name: Literal["swin"] = "swin"
+    weights: str | None = None
+    """A Swin or Mask2Former folder or hub id to begin with; null begins with random weights."""
+    train: Trained = "whole"
+    """frozen: only the head learns. whole: all weights. lora: low-rank updates of the attention."""
+    rank: Rank = 8
+    """Of the low-rank updates (lora)."""
+
+
 class EncoderSettings(Settings):
     """An own encoder or one of the registry."""
 
@@ -67,10 +80,11 @@ class EncoderSettings(Settings):
     """Of the low-rank updates (lora)."""
 
 
-BackboneSettings = Annotated[SegformerSettings | Sam2Settings | EncoderSettings, Field(discriminator="name")]
+AnyBackboneSettings = SegformerSettings | Sam2Settings | SwinSettings | EncoderSettings
+BackboneSettings = Annotated[AnyBackboneSettings, Field(discriminator="name")]
 
 
-def make_backbone(settings: SegformerSettings | Sam2Settings | EncoderSettings, mpp: float | None) -> Backbone:
+def make_backbone(settings: AnyBackboneSettings, mpp: float | None) -> Backbone:
     """The backbone that the settings ask for, its weights trainable where they say so.
 
     Args:
@@ -86,6 +100,8 @@ def make_backbone(settings: SegformerSettings | Sam2Settings | EncoderSettings, 
         backbone: Backbone = (
             fresh_mix_transformer(settings.size) if given is None else pretrained_mix_transformer(given)
         )
+    elif isinstance(settings, SwinSettings):
+        backbone = fresh_swin() if settings.weights is None else pretrained_swin(settings.weights)
     elif isinstance(settings, Sam2Settings):
         backbone = _hiera(settings)
     else:
@@ -113,6 +129,7 @@ _REBUILT: dict[str, Callable[[Mapping[str, Any]], Backbone]] = {
         tuple(told["widths"]), tuple(told["depths"]), drop_path=told["drop_path"], licence=told["licence"]
     ),
     HieraPyramid.kind: hiera_from,
+    Swin.kind: swin_from,
     EncoderGrid.kind: encoder_grid_from,
 }
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class LevelMemory:
     """A backbone that remembers.
 
     Half precision: a level's values are read by a head that normalises them first, and 11 bits are as many as bfloat16
-    training leaves. A file that another process removed is made again.
+    training leaves. A file that another process removed, or that is damaged, is made again.
 
     Args:
         backbone: Frozen; used without gradients.
@@ -64,7 +65,7 @@ class LevelMemory:
     def _read(self, path: Path) -> list[Tensor] | None:
         try:
             held = load_file(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, SafetensorError):  # damaged on disk: made again and put in its place
             return None
         return [held[f"level{number}"] for number in range(len(self.backbone.widths))]
 

@@ -26,7 +26,7 @@ from lamella.engine.world import World, start_world
 from lamella.errors import ConfigError, ImageError, LamellaError
 from lamella.imaging.datasets.collection import Collection
 from lamella.imaging.datasets.mask_channels import channels_of
-from lamella.methods.region_losses import class_weights
+from lamella.methods.region_losses import RegionLossSettings, class_weights
 from lamella.methods.segment import Segment, SegmentSettings
 from lamella.models.decoders.building import make_head
 from lamella.models.dense_contract import DenseContract
@@ -96,7 +96,7 @@ def _run(request: Request, resolved: Resolved[AutomaticConfig]) -> int:
         collections = open_collections(request, config.data.dataset)
         out = Path("runs") if request.dry_run and request.out is None else request.folder()
         parts = planned(collections, config.data, config.seed, out)
-        _check_batch(config)
+        _check(config)
         setting = _Setting(config, collections, out, world)
         left = [part for part in parts if not part.is_done]
         # The first is made ready before the folder is claimed: what is wrong with settings or data shows here.
@@ -132,11 +132,26 @@ def _dry_run(resolved: Resolved[AutomaticConfig], parts: list[Part], first: _Rea
         print("dry run: nothing was written")
 
 
-def _check_batch(config: AutomaticConfig) -> None:
-    if config.data.batch_size % config.optim.micro_batches:
-        raise ConfigError(
-            [f"optim.micro_batches: a batch of {config.data.batch_size} does not divide into equal parts"], "adapt"
-        )
+def _check(config: AutomaticConfig) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        ConfigError: All of them.
+    """
+    problems, data = [], config.data
+    if data.batch_size % config.optim.micro_batches:
+        problems.append(f"optim.micro_batches: a batch of {data.batch_size} does not divide into equal parts")
+    if data.tile_px_stages and _remembers(config):
+        problems.append("data.tile_px_stages: kept views have one size; set data.views=0, or leave the stages out")
+    if getattr(config.method.head, "loss", None) == "sets" and config.method.loss != RegionLossSettings():
+        problems.append("method.loss: method.head.loss=sets is a loss of its own; set method.head.loss=pixels for this")
+    if problems:
+        raise ConfigError(problems, "adapt")
+
+
+def _remembers(config: AutomaticConfig) -> bool:
+    """Whether tiles are encoded once: where the backbone does not learn."""
+    return config.method.backbone.train == "frozen" and config.data.views > 0
 
 
 def _told(part: Part) -> Iterator[str]:
@@ -200,7 +215,7 @@ class _Setting:
         tiles = LabelledTiles(self.collections, part.train, data, config.seed)
         weights_C = class_weights(config.method.loss, tiles.class_shares())
         memory = None
-        if config.method.backbone.train == "frozen" and data.views:
+        if _remembers(config):
             memory = LevelMemory(backbone.to(self.world.device), self.out / _FEATURES, data.features_gb)
         method = Segment(segmenter, config.method.loss, weights_C, cached=memory is not None).train()
         samples = tiles if memory is None else FixedViews(tiles, data.views)

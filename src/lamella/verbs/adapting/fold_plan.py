@@ -76,7 +76,7 @@ def planned(collections: Sequence[Collection], settings: FoldSettings, seed: int
         SplitError: There are too few groups for the folds.
         ConfigError: A fold is asked for that does not exist.
     """
-    owned = [_allowed(masked(collection), settings) for collection in collections]
+    owned = [masked(_allowed(collection, settings)) for collection in collections]
     if settings.folds is None:
         if settings.fold is not None:
             raise ConfigError(["data.fold: there are no folds; set data.folds too"], "adapt")

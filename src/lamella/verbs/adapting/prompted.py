@@ -33,7 +33,7 @@ from lamella.verbs.adapting.prompted_export import export
 from lamella.verbs.adapting.prompted_validation import MONITOR, PromptedValidation, ValidationSettings
 from lamella.verbs.pretraining.collections import collection_inputs, open_collections
 from lamella.verbs.pretraining.course import RunSettings
-from lamella.verbs.progress import progress
+from lamella.verbs.progress import Progress, progress
 
 # They change speed, memory, or which part of the run is done now; a rerun may change them.
 _IGNORED = ("data.workers", "data.cache_mb", "data.fold", "embeddings", "embeddings_mb", "device", "log", "checkpoint")
@@ -149,7 +149,9 @@ def _tell_end(request: Request, config: PromptedConfig, out: Path) -> None:
     folders = [out] if config.data.folds is None else [out / f"fold{number}" for number in range(config.data.folds)]
     models = [folder / "model" for folder in folders if (folder / "model" / CONFIG_FILE).is_file()]
     print(f"{len(models)} of {len(folders)} model(s) in {out}")
-    read_as = [text.removeprefix("data.") for text in request.overrides if text.startswith(("data.dataset.", "data.mpp"))]
+    read_as = [
+        text.removeprefix("data.") for text in request.overrides if text.startswith(("data.dataset.", "data.mpp"))
+    ]
     told = " ".join([*read_as, f"rival={config.model}"])
     print(f"next: lamella evaluate {out if config.data.folds else out / 'model'} {request.paths[0]} -o results {told}")
 
@@ -215,7 +217,8 @@ class _Run:
                 method, self.collections, part.validate, config.data, config.validation, config.seed, world.device
             )
         done = steps_done(part.folder / "checkpoints")
-        with progress(budget.steps, f"{part.title}train", done=done) as bar:
+        bar: Progress[int] = progress(budget.steps, f"{part.title}train", done=done)
+        with bar:
             return train(*arguments, validate=validate, on_step=lambda _, loss: bar.advance(note=f"loss {loss:.4f}"))
 
     @staticmethod

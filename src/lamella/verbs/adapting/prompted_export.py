@@ -45,12 +45,12 @@ def export(
         "from": config.model,
         "intensity": config.data.intensity.model_dump(mode="json"),
     }
-    save_promptable(tuned, folder, _card(tuned.name, base, config, seen, part, outcome, model.licence), record, facts=facts)
+    save_promptable(
+        tuned, folder, _card(tuned.name, base, config, seen, part, outcome, model.licence), record, facts=facts
+    )
 
 
-def _card(
-    name: str, base: str, config: PromptedConfig, seen: Seen, part: Part, outcome: Outcome, licence: str
-) -> str:
+def _card(name: str, base: str, config: PromptedConfig, seen: Seen, part: Part, outcome: Outcome, licence: str) -> str:
     names = [collection.name for collection, _ in seen]
     counted = ", ".join(f"{names.count(each):,} images of {each}" for each in dict.fromkeys(names))
     mpp = "their own spacing" if config.data.mpp is None else f"{config.data.mpp:g} um per pixel"

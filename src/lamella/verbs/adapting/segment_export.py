@@ -10,6 +10,8 @@ from typing import Any
 from lamella.engine.loop import Outcome
 from lamella.imaging.datasets.collection import Collection
 from lamella.models.dense_contract import DenseContract
+from lamella.models.hub import CONFIG_FILE
+from lamella.models.named import PLACE_MARK
 from lamella.models.pretraining_record import PretrainingRecord, pretraining_record
 from lamella.models.segmenter import Segmenter
 from lamella.models.segmenter_hub import save_segmenter
@@ -34,8 +36,9 @@ def record_of_encoder(weights: str | None) -> PretrainingRecord | None:
     """
     if weights is None:
         return None
-    place = Path(weights.partition("@")[2] or weights)
-    return pretraining_record(place) if place.is_dir() else None
+    places = (Path(weights), Path(weights.partition(PLACE_MARK)[2]))
+    folder = next((place for place in places if (place / CONFIG_FILE).is_file()), None)
+    return None if folder is None else pretraining_record(folder)
 
 
 def segmenter_card(

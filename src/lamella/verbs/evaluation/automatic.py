@@ -5,6 +5,7 @@ No truth is used at test time. Each image is judged by a model that has seen not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -160,7 +161,7 @@ def run(request: Request, collection: Collection) -> int:
         print(f"nothing to do: {out / RESULTS} holds these results already")
         return 0
     device, reason = choose_device(config.device)
-    name = models[0].name if len(models) == 1 else f"{models[0].name} ({len(models)} models)"
+    name = _name_of(models)
     print(f"evaluate {name} on {device.type} ({reason})")
     scoring = _scoring(config, collection, judges, out, device)
     failed = predict(scoring)
@@ -228,6 +229,13 @@ def _refuse_other_classes(models: Sequence[_Model], collection: Collection) -> N
             f"its classes are {', '.join(theirs)}; the masks have {', '.join(ours)}",
             "Name the masks' values alike: dataset.mask_classes.gland=1, or dataset.class_map.",
         )
+
+
+def _name_of(models: Sequence[_Model]) -> str:
+    """`segformer-fpn (5 models)`: models of folds are named after their fold, which is not what is judged."""
+    if len(models) == 1:
+        return models[0].name
+    return f"{re.sub(r'[-_ ]?fold[0-9]+$', '', models[0].name)} ({len(models)} models)"
 
 
 def _counts(collection: Collection, judges: Judges) -> str:
@@ -332,6 +340,11 @@ def _unasked(study: SegmentStudy, config: Config) -> list[Unasked]:
     if study.scored[study.judged].boundaries is None:
         reason = "set outlines=true" if not config.outlines else "an image states no spacing; dataset.mpp=... states it"
         found.append(Unasked("boundaries and objects", reason))
+    found.append(
+        Unasked(
+            "zero-shot", "SAM 2 finds regions without classes, CLIP names regions it is given: neither is a segmenter"
+        )
+    )
     if study.background is None:
         found.append(Unasked("any-tissue Dice", "the masks have no background: every labelled pixel is some tissue"))
     return found

@@ -21,7 +21,8 @@ from lamella.config import Request, Settings
 from lamella.data.labelled_image import prepared
 from lamella.engine.rundir import claim
 from lamella.engine.world import DeviceName, choose_device
-from lamella.errors import LamellaError
+from lamella.errors import ImageError, LamellaError
+from lamella.formats.tables import write_csv
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.datasets.identity import item_digest
 from lamella.imaging.datasets.mask_channels import channels_of
@@ -47,7 +48,6 @@ from lamella.verbs.evaluation.report import (
 )
 from lamella.verbs.evaluation.scope import refuse_split_groups
 from lamella.verbs.evaluation.segment_models import Judges, judges_of
-from lamella.formats.tables import write_csv
 
 OBJECTS = "objects.csv"
 _IGNORED = ("device", "overlays", "embeddings")
@@ -109,6 +109,8 @@ def run_prompted_evaluation(request: Request, collection: Collection) -> int:
         return 0
     device, reason = choose_device(config.device)
     models = [load_promptable(spec).to(device) for spec in specs]
+    if config.rival is not None:  # a rival that has seen the images would be flattered, and the judged model wronged
+        judges_of([Path(config.rival)], collection, list(judges.judged), seen="refuse", ensemble=False, digest=digest)
     rival = None if config.rival is None else load_promptable(config.rival).to(device)
     out = request.folder()
     inputs = {
@@ -187,7 +189,11 @@ class Work:
         Raises:
             ImageError: It cannot be read, or states no spacing.
         """
-        image = prepared(self.collection, item, self.config.mpp, self.config.intensity)
+        try:
+            image = prepared(self.collection, item, self.config.mpp, self.config.intensity)
+        except ImageError as error:  # there the settings are those of training
+            remedy = error.remedy.replace("data.dataset.", "dataset.").replace("data.mpp", "mpp")
+            raise ImageError(error.thing, error.cause, remedy) from error
         return list(windows_of(image, self.config.tile_px))
 
     def judge(self, item: Item) -> PromptableModel:
@@ -256,11 +262,11 @@ def _report(work: Work, request: Request) -> int:
 
 _MEANING = (
     "The truth says which object is asked about and where it lies: an upper bound of what a user gets who knows what "
-    "they look for, not what the model finds by itself. Each answer is compared with its object alone. box: tight. noisy "
-    "box: each side off by up to 10 % of the length, at most 20 px. k clicks: the first into the depth of the object, "
-    "each further one into the depth of the largest wrong region. centroid, multi-point, box, box + negatives and + TTA "
-    "are the source's five prompts. Baselines are answers without a model: the box itself, or around the first click a "
-    "disk of the median size of such objects in other groups' images."
+    "they look for, not what the model finds by itself. Each answer is compared with its object alone. box: tight. "
+    "noisy box: each side off by up to 10 % of the length, at most 20 px. k clicks: the first into the depth of the "
+    "object, each further one into the depth of the largest wrong region. centroid, multi-point, box, box + negatives "
+    "and + TTA are the source's five prompts. Baselines are answers without a model: the box itself, or around the "
+    "first click a disk of the median size of such objects in other groups' images."
 )
 
 

@@ -6,6 +6,7 @@ and an object is then what a tile shows of it. The encoder runs once a tile, and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,8 @@ class Window:
 
     @property
     def known_YX(self) -> np.ndarray:
-        return self.channels_YX != NOT_LABELLED
+        known: np.ndarray = self.channels_YX != NOT_LABELLED
+        return known
 
     def image(self, device: torch.device | str) -> torch.Tensor:
         """uint8 (1, 3, Y, X)."""
@@ -101,7 +103,9 @@ def answered(
         seed: Of the noisy boxes of this image.
         shown: A prompt, and the (Y, X) channels of the whole image into which its answers are painted.
     """
-    channels, areas, counts = [], [], {}
+    channels: list[int] = []
+    areas: list[int] = []
+    counts: dict[str, list[tuple[int, int, int]]] = {}
     for number, window in enumerate(windows):
         objects = objects_of(window, background, protocol)
         if not objects:
@@ -181,4 +185,4 @@ def _averaged(
 def _parts(length: int, most: int) -> list[slice]:
     count = -(-length // most)
     ends = [round(number * length / count) for number in range(count + 1)]
-    return [slice(start, stop) for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]

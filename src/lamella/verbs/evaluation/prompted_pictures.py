@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella.formats.label_values import NOT_LABELLED
+from lamella.imaging.datasets.collection import Item
 from lamella.metrics.dice import dice
 from lamella.metrics.prompted import PromptedStudy
+from lamella.verbs.evaluation.automatic import chosen_ranks
 from lamella.verbs.evaluation.prompted_images import answered, remembered
 from lamella.verbs.evaluation.prompted_study import seed_of
-from lamella.verbs.evaluation.automatic import chosen_ranks
 from lamella.view.panels import write_sheet
 from lamella.view.segment_overlays import Overlay, draw_segment_overlays
 
@@ -48,7 +49,7 @@ def drawn(work: Work, study: PromptedStudy) -> list[tuple[str, str]]:
     return [(OVERLAYS, f"Oracle (class and {prompt} given). Best, median and worst images: truth, answers, errors")]
 
 
-def _overlay(work: Work, item, prompt: str, title: str, caption: str) -> Overlay:  # noqa: ANN001
+def _overlay(work: Work, item: Item, prompt: str, title: str, caption: str) -> Overlay:
     """One image with the answers about all its objects; a later answer lies over an earlier one."""
     windows = work.windows(item)
     height = max(window.y0 + window.channels_YX.shape[0] for window in windows)
@@ -56,7 +57,9 @@ def _overlay(work: Work, item, prompt: str, title: str, caption: str) -> Overlay
     pixels = np.zeros((height, width, 3), np.uint8)
     truth = np.full((height, width), NOT_LABELLED, np.uint8)
     for window in windows:
-        part = np.s_[window.y0 : window.y0 + window.channels_YX.shape[0], window.x0 : window.x0 + window.channels_YX.shape[1]]
+        part = np.s_[
+            window.y0 : window.y0 + window.channels_YX.shape[0], window.x0 : window.x0 + window.channels_YX.shape[1]
+        ]
         pixels[part], truth[part] = window.pixels_YXC, window.channels_YX
     nothing = NOT_LABELLED if work.background is None else work.background
     predicted = np.full((height, width), nothing, np.uint8)

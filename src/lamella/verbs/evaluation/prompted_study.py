@@ -43,7 +43,7 @@ class AnsweredItem:
 
 
 def ask_all_images(work: Work) -> list[AnsweredItem]:
-    """Ask about the objects of every image; what an earlier run asked is read back. Images without objects are left out."""
+    """Ask about the objects of every image; what an earlier run asked is read back. Without objects: left out."""
     found = []
     for item in progress(list(work.judges.judged), "ask"):
         try:

@@ -17,9 +17,10 @@ from lamella.errors import LamellaError
 from lamella.formats.tables import write_csv
 from lamella.imaging.datasets.collection import Collection
 from lamella.metrics import ask_classes, ask_few_labels
-from lamella.metrics.image_study import ImageAnswer, ImageStudy
+from lamella.metrics.image_study import ImageAnswer, ImageStudy, Part
 from lamella.metrics.naming import HEAD, MEANINGS, TABLE, ZERO_SHOT, Ways, ask_zero_shot, headed
 from lamella.metrics.report import Report, Unasked
+from lamella.metrics.segments.protocol import split_digest
 from lamella.models.clip import Clip, load_clip
 from lamella.models.colour_statistics import COLOUR_STATS, ColourStatistics
 from lamella.models.text_prompts import TextPrompts, read_text_prompts
@@ -139,10 +140,20 @@ def _studied(
         {name: tuple(each) for name, each in scores.items()},
         {clip.name: clip.scale, RANDOM: scale},
     )
-    return _study(vectors, shown, scope), ways
+    return _study(vectors, shown, scope, len(ways.names)), ways
 
 
-def _study(vectors: Mapping[str, Sequence[np.ndarray]], shown: Shown, scope: Scope) -> ImageStudy:
+def _parts(rows: Scope, labels: np.ndarray, shown: Shown, ways: int) -> tuple[Part, ...]:
+    """The split, or folds; of one patient all are judged, where nothing is fitted and nothing chosen."""
+    config = shown.config
+    alone = len({item.group for item in rows.items}) == 1 and set(rows.parts) == {"fold"}
+    if alone and ways == 1 and config.tasks == ("zero-shot",):
+        none = np.array([], np.int64)
+        return (Part(none, none, np.arange(len(labels))),)
+    return parts_of(rows, labels, config.probes.folds, config.seed)
+
+
+def _study(vectors: Mapping[str, Sequence[np.ndarray]], shown: Shown, scope: Scope, ways: int) -> ImageStudy:
     """The plain arrays that questions are asked of; a region has the group and the part of its image."""
     regions, config = shown.found.regions, shown.config
     part = {item.item_id: name for item, name in zip(scope.items, scope.parts, strict=True)}
@@ -152,7 +163,7 @@ def _study(vectors: Mapping[str, Sequence[np.ndarray]], shown: Shown, scope: Sco
         features={name: tuple(one[:, 0] for one in each) for name, each in vectors.items()},
         items=np.array([each.region_id for each in regions]),
         groups=np.array([each.item.group for each in regions]),
-        parts=parts_of(rows, labels, config.probes.folds, config.seed),
+        parts=_parts(rows, labels, shown, ways),
         make_folds=lambda groups, truth, folds: group_folds(groups, truth, folds, seed=config.seed),
         labels=labels,
         class_names=shown.found.classes,
@@ -194,6 +205,7 @@ def _report(
             "data set": collection.name,
             "regions": f"{len(study.items)} ({len(rows)} judged)",
             "groups": f"{len(np.unique(study.groups))} (by {collection.group_noun}); {groups} judged",
+            "judged regions": split_digest((study.items[row], study.groups[row]) for row in rows),
             "licence of the weights": clip.contract.licence,
             "licence of the data": collection.licence or "not stated",
             "version": __version__,

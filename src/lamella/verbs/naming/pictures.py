@@ -34,8 +34,8 @@ def draw_named(rows: Sequence[Mapping[str, Any]], shown: Shown, clip: Clip, path
     pictures = _pictures([str(row["region"]) for some in chosen.values() for row in some], shown, clip)
     cells = [[Cell(pictures[row["region"]], _said(row, name)) for row in some] for name, some in chosen.items()]
     facts = (
-        f"Of each class from the least to the most probable, shown isolated by {mode}; the names are those of the wording "
-        "and isolation that was chosen without the judged groups.",
+        f"Of each class from the least to the most probable, shown isolated by {mode}; the names are those of the "
+        "wording and isolation that was chosen without the judged groups.",
         "Oracle: the regions are cut from the truth masks.",
     )
     heading = f"Regions of {shown.collection.name} as {clip.name} names them"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from lamella.config import Settings
 from lamella.engine.world import DeviceName
@@ -75,3 +75,9 @@ class Config(Settings):
     """Regions encoded at once."""
     device: DeviceName = "auto"
     """Where the networks run."""
+
+    @model_validator(mode="after")
+    def _known_spacing(self) -> Config:
+        if self.region.margin_um is not None and self.mpp is None:
+            raise ValueError("region.margin_um is in micrometres: set mpp too, or region.margin instead")
+        return self

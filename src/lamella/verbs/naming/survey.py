@@ -127,7 +127,7 @@ def read_regions(
     """
     labelled = prepared(collection, item, config.mpp)
     known = channels_of(collection)
-    asked = np.full(256, len(classes), np.int64)  # every other channel, and what is not labelled, is of no class here
+    asked = np.full(256, len(classes), np.uint8)  # every other channel, and what is not labelled, is of no class here
     for number, name in enumerate(classes):
         asked[known.index(name)] = number
     found, small = regions_of(asked[labelled.channels_YX], len(classes), config.region)

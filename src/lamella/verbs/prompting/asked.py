@@ -82,6 +82,7 @@ def question(
     class_name: str = "object",
     negative_class: str = "negative",
     keep_polygons: bool = False,
+    optional: bool = False,
 ) -> Question:
     """Read the flags and the file, and check every prompt against the slide.
 
@@ -96,6 +97,7 @@ def question(
         class_name: Of objects without a class of their own.
         negative_class: The class of negative points in GeoJSON.
         keep_polygons: Polygons also become mask prompts.
+        optional: There need be none.
 
     Raises:
         PromptError: There is none, or one lies outside the slide, or a box has no area; it is named.
@@ -115,7 +117,7 @@ def question(
             against.append(np.asarray(item.points, np.float64))
         else:
             objects.append(_of_geojson(prompts, number, item, class_name, keep_polygons))
-    if not objects:
+    if not objects and not optional:
         raise PromptError(
             "lamella segment", "no box and no click is given", f"{_BOX} Or {_CLICKS[0].lower()}{_CLICKS[1:]}"
         )
