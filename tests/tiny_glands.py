@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tests.models.tiny_sam2 import tiny_sam2
 
 from lamella.models.promptable import save_promptable
+from lamella.models.sam2 import Sam2
 
 SIDE, PATIENTS = (48, 60), 6
+_SEED = 3  # one whose boxes and clicks are answered differently
 
 
 def write_glands(folder: Path, images: int = 6) -> Path:
@@ -34,5 +37,19 @@ def write_glands(folder: Path, images: int = 6) -> Path:
 
 def write_tiny_sam2(folder: Path, seed: int = 0) -> Path:
     """A model folder that says nothing about what it has seen."""
-    save_promptable(tiny_sam2(seed), folder, "# tiny\n")
+    save_promptable(listening_sam2(seed), folder, "# tiny\n")
     return folder
+
+
+def listening_sam2(seed: int = 0) -> Sam2:
+    """A tiny SAM 2 whose answers depend on its prompts: with weights as small as `tiny_sam2`'s they hardly do."""
+    model = tiny_sam2(_SEED + seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "point_embed" in name or (
+                "transformer" in name and name.endswith("weight") and ("proj" in name or "mlp" in name)
+            ):
+                parameter.mul_(2)
+            elif "hypernetworks" in name or "upscale" in name:
+                parameter.mul_(3)
+    return model

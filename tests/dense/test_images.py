@@ -16,8 +16,10 @@ def as_batch(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-@pytest.mark.parametrize("window", ["gaussian", "hann", "constant"])
-@pytest.mark.parametrize("tta", ["none", "flips", "d4"])
+@pytest.mark.parametrize(
+    ("window", "tta"),
+    [("gaussian", "none"), ("gaussian", "d4"), ("hann", "none"), ("hann", "flips"), ("constant", "none")],
+)
 @pytest.mark.parametrize(("height", "width"), [(200, 150), (64, 64), (65, 191), (20, 300), (7, 5)])
 def test_of_a_model_that_knows_the_answer_no_seam_is_left(window, tta, height, width):
     model, pixels = ColourModel(), noise(height, width)

@@ -46,7 +46,7 @@ def full_canvas(tiling: Tiling, maps: torch.Tensor, weights: torch.Tensor) -> tu
     return torch.where(weight > 0, total / weight, 0), (weight > 0).numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 90),
     st.integers(1, 90),
@@ -74,7 +74,7 @@ def test_the_strip_gives_what_the_whole_canvas_gives_to_the_last_bit(height, wid
     assert torch.equal(taker.values, wanted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(20, 90), st.sampled_from([0, 0.25, 0.5, 0.8]), st.floats(0.2, 1), st.integers(0, 1000))
 def test_begun_later_the_rows_that_only_later_tiles_touch_are_the_same(height, overlap, share, seed):
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from lamella.geometry import Frame
 from lamella.slides.tissue_map import TissueMap
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 400),
     st.integers(1, 400),

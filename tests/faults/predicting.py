@@ -34,10 +34,9 @@ class StoppedClock:
 
 
 def prepare(folder: Path) -> None:
-    """Two slides of several bands, one that cannot be read, and a model."""
+    """A slide of three bands, one that cannot be read, and a model."""
     (folder / "slides").mkdir(parents=True)
-    for number in range(2):
-        write_pyramid(folder / "slides" / f"s{number}.tif", textured(1300, 600, number), mpp=1.0, levels=2)
+    write_pyramid(folder / "slides" / "s.tif", textured(1300, 600), mpp=1.0, levels=2)
     (folder / "slides" / "torn.tif").write_bytes(b"II*\0torn")
     save_segmenter(tiny_segmenter(), folder / "model", "# card", record=None)
     lamella.dense.engine.time = StoppedClock  # type: ignore[assignment]

@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from lamella.errors import LamellaError, OutputConflictError, StorageError
-from lamella.formats import ome_zarr
+from lamella.formats import zarr_chunks
 from lamella.formats.halving import majority_halved, mean_halved
 from lamella.formats.ome_zarr import LabelStore, ProbabilityStore, ValueStore, open_raster
 
@@ -54,7 +54,7 @@ def test_labels_come_back_at_every_level(tmp_path: Path) -> None:
 def test_probabilities_of_many_channels_come_back(
     tmp_path: Path, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ome_zarr, "_CHUNK_BYTES", 16 * 64**2)  # 40 channels do not fit one chunk
+    monkeypatch.setattr(zarr_chunks, "_CHUNK_BYTES", 16 * 64**2)  # 40 channels do not fit one chunk
     values = np.random.default_rng(0).integers(0, 256, (channels, HEIGHT, WIDTH), np.uint8)
     names = [f"c{number}" for number in range(channels)]
     store = ProbabilityStore(tmp_path / "p", names, HEIGHT, WIDTH, 0.5, chunk_px=64)
@@ -153,16 +153,16 @@ def test_a_band_written_again_leaves_nothing_of_the_first_one(tmp_path: Path) ->
 KILLED = """
 import os, signal, sys
 import numpy as np
-from lamella.formats import ome_zarr
+from lamella.formats import ome_zarr, zarr_chunks
 store = ome_zarr.LabelStore(sys.argv[1], ["a", "b"], 256, 256, 0.5, chunk_px=64)
 labels = np.tile(np.arange(256, dtype=np.uint8) % 2, (256, 1))
 store.write(0, labels[:64])
-put = ome_zarr._Chunks._put_one
+put = zarr_chunks.Chunks._put_one
 def dying(self, key, window):
     if key == (1, 2):
         os.kill(os.getpid(), signal.SIGKILL)
     put(self, key, window)
-ome_zarr._Chunks._put_one = dying
+zarr_chunks.Chunks._put_one = dying
 store.write(64, labels[64:128])
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -13,6 +13,7 @@ from lamella.models.canvas import Canvas
 SIDES = st.integers(1, 200)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES)
 def test_the_longest_side_fills_and_the_ratio_stays(height, width):
     canvas = Canvas((height, width), 64)
@@ -22,6 +23,7 @@ def test_the_longest_side_fills_and_the_ratio_stays(height, width):
         assert side == max(1, round(own * 64 / max(height, width)))
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.booleans())
 def test_corners_lie_on_corners(height, width, squash):
     canvas = Canvas((height, width), 64, squash)
@@ -56,6 +58,7 @@ def test_a_full_canvas_comes_back_as_torch_interpolates(size):
     torch.testing.assert_close(Canvas((size, size), 64).to_image(maps), expected)
 
 
+@settings(deadline=None)
 @given(st.integers(8, 90), st.integers(8, 90), st.booleans())
 def test_a_plane_over_the_canvas_is_the_same_plane_over_the_image(height, width, squash):
     """What is linear in canvas places is read at exactly the places of the image's pixel centres."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models.tiny_sam2 import tiny_sam2
 from torch import Tensor
@@ -71,6 +71,7 @@ def test_back_is_the_inverse(turn, images):
     assert torch.equal(turn.back(turn.images(images)), images)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(D4), st.integers(0, SIZE[0] - 1), st.integers(0, SIZE[1] - 1))
 def test_places_go_where_their_pixels_go(turn, row, column):
     marked = torch.zeros(1, 1, *SIZE)
@@ -81,6 +82,7 @@ def test_places_go_where_their_pixels_go(turn, row, column):
     assert (x % 1, y % 1) == (0.5, 0.5)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(D4))
 def test_boxes_hold_what_they_held(turn):
     marked = torch.zeros(1, *SIZE)

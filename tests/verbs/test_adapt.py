@@ -218,6 +218,7 @@ def test_what_a_frozen_backbone_made_is_kept_until_the_models_are_there(
 
 
 def test_low_rank_updates_are_merged_into_the_exported_model(glands: Path, encoder: Path, tmp_path: Path) -> None:
+    # Mistake of the source: LoRA trained through a path that was never evaluated.
     settings = ("method.backbone.train=lora", "method.backbone.rank=2", "budget.images=16", "data.validation=0.2")
     assert adapted(glands, tmp_path, encoder, *settings) == 0
     weights = load_segmenter(tmp_path / "model").state_dict()
@@ -252,6 +253,33 @@ def test_mask2former_learns_by_its_own_loss_and_is_loaded_again(glands: Path, tm
     assert "loss_mask" in (tmp_path / "run" / "log.jsonl").read_text()
     with pytest.raises(ConfigError, match=r"method\.head\.loss=sets is a loss of its own"):
         adapted(glands, tmp_path / "x", sam2, *settings, "method.loss.class_weights=inverse")
+
+
+def test_the_best_weights_are_exported_and_a_run_that_stands_still_ends(
+    glands: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lamella.verbs.adapting import segment_validation
+
+    worse = iter((0.5, 0.9, 0.8, 0.7, 0.6, 0.5))
+    monkeypatch.setattr(
+        segment_validation.Validation, "__call__", lambda self, epochs: {"val_perclass_dice": next(worse)}
+    )
+    settings = ("data.validation=0.2", "data.samples_per_epoch=8", "early_stopping.patience=2", "budget.epochs=20")
+    assert adapted(glands, tmp_path / "run", encoder, *settings) == 0
+    assert len(read_steps(tmp_path / "run")) == 6  # three epochs of two steps: the best, and two that were not
+    assert "val_perclass_dice 0.9000 after step 2; these weights are kept" in capsys.readouterr().out
+    monkeypatch.setattr(segment_validation.Validation, "__call__", lambda self, epochs: {"val_perclass_dice": epochs})
+    # The same rates as in the first epoch of twenty, which a constant rate makes simple.
+    constant = ("optim.lr_start=0.02", "optim.lr_end=0.02", "optim.warmup=0")
+    for name, epochs in (("best", 1), ("last", 3)):
+        assert adapted(glands, tmp_path / name, encoder, *settings, *constant, f"budget.epochs={epochs}") == 0
+    worse = iter((0.5, 0.9, 0.8, 0.7))
+    monkeypatch.setattr(
+        segment_validation.Validation, "__call__", lambda self, epochs: {"val_perclass_dice": next(worse)}
+    )
+    assert adapted(glands, tmp_path / "kept", encoder, *settings, *constant, "budget.epochs=3") == 0
+    prints = {name: load_segmenter(tmp_path / name / "model").fingerprint for name in ("best", "last", "kept")}
+    assert prints["kept"] == prints["best"] != prints["last"]
 
 
 def test_other_settings_in_the_same_folder_are_refused(folds: Path, glands: Path, encoder: Path) -> None:

@@ -205,15 +205,17 @@ class OutlineTracer:
         holes: dict[int, list[np.ndarray]] = {}
         before = self._piece_of_open(pieces)
         for earlier, found in self._open.holes.items():
-            holes.setdefault(int(before[earlier]), []).extend(found)
+            piece = int(before[earlier])
+            if piece in holes:
+                holes[piece] += found
+            else:
+                holes[piece] = found  # the list itself: a large piece may have a million holes
         for ring in rings:
-            if ring.is_hole:
-                holes.setdefault(ring.piece, []).append(ring.corners)
+            if ring.is_hole:  # a part of a band's array would hold all of it
+                holes.setdefault(ring.piece, []).append(ring.corners.copy())
         last = runs.starts >= runs.last_row
         still, of_runs = np.unique(pieces[last], return_inverse=True)
         kept = {number: holes.pop(piece) for number, piece in enumerate(still.tolist()) if piece in holes}
-        # A part of a band's array would hold all of it.
-        kept = {piece: [ring if ring.base is None else ring.copy() for ring in found] for piece, found in kept.items()}
         self._open = _Open(of_runs.reshape(-1), pixels[still], sums[still], kept)
         return holes
 

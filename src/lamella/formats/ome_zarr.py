@@ -13,34 +13,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
-from numcodecs import Blosc  # type: ignore[import-untyped]
 
 from lamella.errors import LamellaError, OutputConflictError, first_line, storage_faults
 from lamella.formats.atomic import write_json
 from lamella.formats.halving import majority_halved, mean_halved
 from lamella.formats.journal import Journal
 from lamella.formats.label_values import NOT_LABELLED
+from lamella.formats.zarr_chunks import Chunks
 from lamella.geometry import Frame
 
 Kind = Literal["labels", "probabilities", "values"]
 Spacing = float | tuple[float, float]
 """Micrometres per pixel: one number, or (x, y)."""
 
-# LZ4 at its fastest: 1.3 GB/s of probabilities on two cores, where zstd gave 0.26 for files a fifth smaller.
-_CODEC = Blosc("lz4", clevel=1, shuffle=Blosc.NOSHUFFLE)
 _JOURNAL, _ATTRIBUTES, _OWN = ".unfinished.jsonl", ".zattrs", "lamella"
-# All channels of a place lie in one chunk up to this many bytes, so that a slide has thousands of files, not a million.
-_CHUNK_BYTES = 2**23
-_THREADS = min(8, os.cpu_count() or 1)
 _VERSION = "0.4"
 
 
@@ -69,7 +62,7 @@ class _Store:
         self._check_same()
         self.done_px = self.frame.height_px if self._whole else self._journalled_px()
         if not self._whole:
-            self._array = _Chunks.make(self.folder / "0", self._shape(height, width), dtype, self._chunk_px, self._fill)
+            self._array = Chunks.make(self.folder / "0", self._shape(height, width), dtype, self._chunk_px, self._fill)
             if not self._journal.entries:
                 self._journal.add({"facts": self._facts})
 
@@ -130,10 +123,10 @@ class _Store:
         names = self._facts["names"]
         return (height, width) if self._facts["kind"] == "labels" else (len(names), height, width)
 
-    def _halved(self, fine: _Chunks, number: int) -> _Chunks:
+    def _halved(self, fine: Chunks, number: int) -> Chunks:
         height, width = (math.ceil(side / 2) for side in fine.shape[-2:])
         place = self.folder / str(number)
-        coarse = _Chunks.make(place, self._shape(height, width), fine.dtype, self._chunk_px, self._fill)
+        coarse = Chunks.make(place, self._shape(height, width), fine.dtype, self._chunk_px, self._fill)
         coarse.fill_from(fine, self._halve)
         return coarse
 
@@ -313,96 +306,6 @@ def open_raster(folder: Path | str) -> StoredRaster:
     except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
         cause = f"its metadata is damaged or not Lamella's ({first_line(error)})"
         raise LamellaError(folder, cause, "Remove the folder and predict again.") from error
-
-
-class _Chunks:
-    """One zarr array of format 2, its chunks written here and read by the zarr package.
-
-    zarr-python writes 0.22 GB/s of probabilities, this 1.3: it copies less and asks no event loop.
-    """
-
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunk: tuple[int, ...]) -> None:
-        self.folder, self.shape, self.dtype, self._chunk = folder, shape, dtype, chunk
-        self._fill: float = 0
-
-    @classmethod
-    def make(cls, folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_px: int, fill: float) -> _Chunks:
-        """Write the array's metadata; chunks that are there already stay."""
-        channels = shape[:-2]
-        most = max(1, _CHUNK_BYTES // (chunk_px**2 * dtype.itemsize))
-        made = cls(folder, shape, dtype, (*(min(count, most) for count in channels), chunk_px, chunk_px))
-        made._fill = fill
-        write_json(
-            folder / ".zarray",
-            {
-                "zarr_format": 2,
-                "shape": list(shape),
-                "chunks": list(made._chunk),
-                "dtype": dtype.str,
-                "compressor": _CODEC.get_config(),
-                "fill_value": "NaN" if math.isnan(fill) else fill,
-                "order": "C",
-                "filters": None,
-                "dimension_separator": "/",
-            },
-        )
-        return made
-
-    def write_rows(self, y0: int, band: np.ndarray) -> None:
-        side = self._chunk[-1]
-        places = [(y, x) for y in range(0, band.shape[-2], side) for x in range(0, band.shape[-1], side)]
-        _each(lambda place: self._put(y0 + place[0], place[1], _window(band, *place, side)), places)
-
-    def fill_from(self, fine: _Chunks, halve: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Every chunk from the four finer ones it covers."""
-        source, side = zarr.open_array(fine.folder, mode="r"), self._chunk[-1]
-
-        def one(place: tuple[int, int]) -> None:
-            y, x = place
-            window = np.asarray(source[..., 2 * y : 2 * (y + side), 2 * x : 2 * (x + side)])
-            self._put(y, x, halve(window))
-
-        height, width = self.shape[-2:]
-        _each(one, [(y, x) for y in range(0, height, side) for x in range(0, width, side)])
-
-    def _put(self, y: int, x: int, window: np.ndarray) -> None:
-        """Write the pixels of one place, (h, w) or (C, h, w), as the chunks of all its channels."""
-        side = self._chunk[-1]
-        if self._chunk[:-2]:
-            step = self._chunk[0]
-            for number, first in enumerate(range(0, len(window), step)):
-                self._put_one((number, y // side, x // side), window[first : first + step])
-        else:
-            self._put_one((y // side, x // side), window)
-
-    def _put_one(self, key: tuple[int, ...], window: np.ndarray) -> None:
-        path = self.folder.joinpath(*map(str, key))
-        if _all_equal(window, self._fill):
-            path.unlink(missing_ok=True)  # as zarr has it: what is not there is the fill value
-            return
-        if window.shape != self._chunk:  # at the lower and right edge a chunk reaches over
-            whole = np.full(self._chunk, self._fill, self.dtype)
-            whole[tuple(slice(size) for size in window.shape)] = window
-            window = whole
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_CODEC.encode(np.ascontiguousarray(window)))
-
-
-def _window(band: np.ndarray, y: int, x: int, side: int) -> np.ndarray:
-    return band[..., y : y + side, x : x + side]
-
-
-def _all_equal(window: np.ndarray, fill: float) -> bool:
-    if math.isnan(fill):
-        return bool(np.isnan(window).all())
-    return bool(window.flat[0] == fill and (window == fill).all())
-
-
-def _each(work: Callable[[tuple[int, int]], None], places: Sequence[tuple[int, int]]) -> None:
-    """Compression and files let go of the interpreter's lock, so threads share the work."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(work, places):
-            pass
 
 
 def _dataset(number: int, frame: Frame, labels: bool) -> dict[str, Any]:

@@ -18,7 +18,8 @@ _RELATIVE = 1e-12
 def first_crossing(polygons: Sequence[Sequence[np.ndarray]]) -> tuple[int, tuple[float, float]] | None:
     """The first polygon in which two edges cross, each with its ends on both sides of the other; and the place.
 
-    Rings that only touch, or run back along themselves, do not cross. Many polygons at once take hardly longer than one.
+    Rings that only touch, or run back along themselves, do not cross. Many small polygons at once take hardly longer
+    than one.
 
     Args:
         polygons: The rings of each: (M, 2) float x, y, open or closed.

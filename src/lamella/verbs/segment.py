@@ -7,12 +7,10 @@ a mask of the view, its outline in level-0 pixels for QuPath, and a picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image, PngImagePlugin
 from pydantic import Field
 
@@ -24,21 +22,18 @@ from lamella.formats.atomic import whole_file, write_json
 from lamella.formats.geojson import GeoObject, write_geojson
 from lamella.formats.ome_tiff import write_ome_tiff
 from lamella.geometry import Frame
-from lamella.models.everything import Sieve, everything
-from lamella.models.prompt_tta import D4, FLIPS, decode_turned
+from lamella.models.everything import Sieve
 from lamella.models.promptable import load_promptable
-from lamella.models.promptable_model import MASK_LOGIT, PromptableModel
-from lamella.models.prompts import Prompts
+from lamella.models.promptable_model import PromptableModel
 from lamella.slides.polygons import trace_mask
 from lamella.slides.slide import Slide, open_slide
+from lamella.verbs.prompting.answers import Answer, Asking, answers_of, everything_in, read_view
 from lamella.verbs.prompting.asked import Asked, Question, question, region_of
-from lamella.verbs.prompting.tidy import tidied
-from lamella.verbs.prompting.views import ShownView, prompts_in, view_around, view_of
+from lamella.verbs.prompting.views import ShownView, view_around, view_of
 from lamella.view.prompt_overlay import DrawnAnswer, draw_answers
 
 ANSWERS, OUTLINES = "answers.json", "objects.geojson"
 _NAMED = 20  # lines on the screen; the rest stands in the files
-_TURNS = {"flips": FLIPS, "d4": D4}
 
 
 class EverythingSettings(Settings):
@@ -88,17 +83,6 @@ class Config(Settings):
     """Where the model runs."""
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What the model made of one object."""
-
-    asked: Asked
-    view: ShownView
-    mask: np.ndarray
-    believed_iou: float
-    object_probability: float | None
-
-
 def run(request: Request) -> int:
     """Answer every prompt; 1 if the model saw nothing at some of them.
 
@@ -136,7 +120,12 @@ def run(request: Request) -> int:
             _say_views(asked, views)
             return 0
         out = request.folder()
-        inputs = {"model_fingerprint": model.fingerprint, "slide": slide.path.name, "mpp": slide.mpp, **asked.facts()}
+        inputs = {
+            "model_fingerprint": model.fingerprint,
+            "slide": str(slide.path.absolute()),
+            "mpp": slide.mpp,
+            **asked.facts(),
+        }
         inputs["views"] = [repr(view) for view in views]
         claimed = claim(out, resolved.tree(), resolved.origins, verb="segment", ignore=("device",), inputs=inputs)
         if (out / ANSWERS).is_file() and claimed.resumed:
@@ -148,9 +137,10 @@ def run(request: Request) -> int:
             print(sentence)
         model.to(device)
         if options.get("everything"):
-            answers = _everything(views[0], slide, model, config)
+            sieve = Sieve(**config.everything.model_dump())
+            answers = everything_in(views[0], slide, model, sieve, tidy=config.tidy, class_name=config.class_name)
         else:
-            answers = _answers(asked, views, slide, model, config)
+            answers = answers_of(asked, views, slide, model, Asking(config.multimask, config.tta, config.tidy))
         return _write(answers, asked, slide, out, config)
 
 
@@ -172,45 +162,6 @@ def _views(asked: Question, slide: Slide, model: PromptableModel, config: Config
     ]
 
 
-def _answers(
-    asked: Question, views: Sequence[ShownView], slide: Slide, model: PromptableModel, config: Config
-) -> list[_Answer]:
-    """In the order of the objects. Objects that share a view share one pass of the encoder."""
-    answers: dict[int, _Answer] = {}
-    for view in dict.fromkeys(views):
-        numbers = [number for number, own in enumerate(views) if own == view]
-        images = _read(slide, view)[None].to(next(model.parameters()).device)
-        with torch.no_grad():
-            embedded = model.embed(images) if config.tta == "none" else None
-            for group in _alike([asked.objects[number] for number in numbers]):
-                prompts = prompts_in(
-                    view,
-                    [asked.objects[numbers[row]] for row in group],
-                    asked.negatives_px0,
-                    model.mask_px,
-                    model.canvas((view.height_px, view.width_px)).scale_xy,
-                    model.image_px,
-                )
-                multimask = _multimask(prompts) if config.multimask is None else config.multimask
-                if embedded is None:
-                    turned = decode_turned(model, images, prompts, turns=_TURNS[config.tta], multimask=multimask)
-                    masks, iou, seen = turned.masks_BMHW[0], turned.iou_BM[0], None
-                else:
-                    decoded = model.decode(embedded, prompts, multimask).best()
-                    masks = model.upsample(decoded.logits_BMKhw[0, :, 0], embedded) > MASK_LOGIT
-                    iou = decoded.iou_BMK[0, :, 0]
-                    seen = None if decoded.object_BM is None else decoded.object_BM[0].sigmoid()
-                for place, row in enumerate(group):
-                    answers[numbers[row]] = _Answer(
-                        asked.objects[numbers[row]],
-                        view,
-                        tidied(masks[place].cpu().numpy(), config.tidy),
-                        float(iou[place]),
-                        None if seen is None else float(seen[place]),
-                    )
-    return [answers[number] for number in range(len(views))]
-
-
 def _check_everything(asked: Question, config: Config, options: Any) -> None:
     if not options.get("everything"):
         return
@@ -226,45 +177,7 @@ def _check_everything(asked: Question, config: Config, options: Any) -> None:
         raise LamellaError("--everything", f"it knows no tta={config.tta}", "Set tta=none.")
 
 
-def _everything(view: ShownView, slide: Slide, model: PromptableModel, config: Config) -> list[_Answer]:
-    """What a grid of clicks finds, named in the order of belief."""
-    images = _read(slide, view)[None].to(next(model.parameters()).device)
-    with torch.no_grad():
-        found = everything(model, model.embed(images), Sieve(**config.everything.model_dump()))
-    return [
-        _Answer(
-            Asked(f"found {number}", points_px0=view.to_px0(np.array([one.point])), class_name=config.class_name),
-            view,
-            tidied(one.mask, config.tidy),
-            one.believed_iou,
-            None,
-        )
-        for number, one in enumerate(found, 1)
-    ]
-
-
-def _alike(objects: Sequence[Asked]) -> list[list[int]]:
-    """Rows without and with a mask prompt: one call takes masks of all its prompts or of none."""
-    groups = [[row for row, one in enumerate(objects) if bool(one.polygons) is masked] for masked in (False, True)]
-    return [group for group in groups if group]
-
-
-def _multimask(prompts: Prompts) -> bool:
-    """A single click may mean a part or the whole; anything more says which."""
-    single = prompts.labels_BMP is not None and bool((prompts.labels_BMP != -1).sum(-1).max() == 1)
-    return single and prompts.masks_BMhw is None and bool(prompts.boxes_BM4 is None or prompts.boxes_BM4.isnan().all())
-
-
-def _read(slide: Slide, view: ShownView) -> torch.Tensor:
-    """uint8 (3, H, W)."""
-    # Sides of a cut view are not both whole numbers of pixels at one spacing: `read` rounds them as the view did.
-    pixels = slide.read(view.box_px0, view.mpp).pixels
-    if pixels.shape[:2] != (view.height_px, view.width_px):
-        raise ValueError(f"read {pixels.shape[:2]} px instead of {(view.height_px, view.width_px)}")
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _write(answers: list[_Answer], asked: Question, slide: Slide, out: Path, config: Config) -> int:
+def _write(answers: list[Answer], asked: Question, slide: Slide, out: Path, config: Config) -> int:
     """Masks, pictures, outlines, and last the table of answers, which says that the folder is complete."""
     names = _numbered("mask", f".{config.mask_format}", len(answers))
     for name, answer in zip(names, answers, strict=True):
@@ -297,7 +210,7 @@ def _numbered(stem: str, suffix: str, count: int) -> list[str]:
     return [f"{stem}{suffix}"] if count == 1 else [f"{stem}_{number}{suffix}" for number in range(1, count + 1)]
 
 
-def _write_mask(path: Path, answer: _Answer, slide: Frame) -> None:
+def _write_mask(path: Path, answer: Answer, slide: Frame) -> None:
     """Spacing and place are in the file itself, as texts of the PNG or as the OME-TIFF's annotation."""
     frame, box = answer.view.frame(slide), answer.view.box_px0
     place = {"x_px0": f"{box.x0:.0f}", "y_px0": f"{box.y0:.0f}", "width_px0": f"{box.width:.0f}"}
@@ -312,7 +225,7 @@ def _write_mask(path: Path, answer: _Answer, slide: Frame) -> None:
         write_ome_tiff(path, [answer.mask.astype(np.uint8)], frame, channels=["class"], annotation=place)
 
 
-def _outline(answer: _Answer, slide: Frame) -> GeoObject:
+def _outline(answer: Answer, slide: Frame) -> GeoObject:
     polygons = tuple(tuple(answer.view.to_px0(ring) for ring in rings) for rings in trace_mask(answer.mask))
     numbers = {"believed IoU": answer.believed_iou, "area um^2": _area_um2(answer, slide)}
     if answer.object_probability is not None:
@@ -322,12 +235,12 @@ def _outline(answer: _Answer, slide: Frame) -> GeoObject:
     )
 
 
-def _area_um2(answer: _Answer, slide: Frame) -> float:
+def _area_um2(answer: Answer, slide: Frame) -> float:
     frame = answer.view.frame(slide)
     return float(answer.mask.sum()) * frame.mpp_x * frame.mpp_y
 
 
-def _row(answer: _Answer, mask: str, slide: Frame) -> dict[str, Any]:
+def _row(answer: Answer, mask: str, slide: Frame) -> dict[str, Any]:
     view, frame = answer.view, answer.view.frame(slide)
     return {
         "prompt": answer.asked.name,
@@ -343,8 +256,8 @@ def _row(answer: _Answer, mask: str, slide: Frame) -> dict[str, Any]:
     }
 
 
-def _draw(path: Path, view: ShownView, answers: Sequence[_Answer], asked: Question, slide: Slide) -> None:
-    pixels = _read(slide, view).permute(1, 2, 0).numpy()
+def _draw(path: Path, view: ShownView, answers: Sequence[Answer], asked: Question, slide: Slide) -> None:
+    pixels = read_view(slide, view).permute(1, 2, 0).numpy()
     negatives = view.to_view(asked.negatives_px0[view.holds(asked.negatives_px0)])
     drawn = []
     for answer in answers:

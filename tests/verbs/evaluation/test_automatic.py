@@ -18,8 +18,8 @@ from lamella.models.dense_contract import DenseContract
 from lamella.models.pretraining_record import PretrainingRecord
 from lamella.verbs import evaluate
 from lamella.verbs.evaluation import automatic, colour_baseline, segment_models
-from lamella.verbs.evaluation.automatic import chosen_ranks
 from lamella.verbs.evaluation.results_files import results_of
+from lamella.verbs.evaluation.segment_report import chosen_ranks
 
 SIDE, PATIENTS = (40, 52), 6
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -27,6 +27,7 @@ def test_specks_and_pinholes():
     assert np.array_equal(tidied(mask, 0), mask)
 
 
+@settings(deadline=None)
 @given(MASKS, st.floats(0.001, 0.999))
 def test_what_is_left_is_large_enough(mask, share):
     result, least = tidied(mask, share), share * mask.sum()
@@ -39,6 +40,7 @@ def test_what_is_left_is_large_enough(mask, share):
         assert (labels[0] == number).sum() < least
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_a_share_of_nothing_changes_nothing(mask):
     assert np.array_equal(tidied(mask, 1e-9), mask)

@@ -10,9 +10,9 @@ from lamella.formats.label_values import NOT_LABELLED
 from lamella.imaging.datasets.collection import Item
 from lamella.metrics.dice import dice
 from lamella.metrics.prompted import PromptedStudy
-from lamella.verbs.evaluation.automatic import chosen_ranks
 from lamella.verbs.evaluation.prompted_images import answered, remembered
 from lamella.verbs.evaluation.prompted_study import seed_of
+from lamella.verbs.evaluation.segment_report import chosen_ranks
 from lamella.view.panels import write_sheet
 from lamella.view.segment_overlays import Overlay, draw_segment_overlays
 
