@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import imagecodecs
 import numpy as np
@@ -119,8 +118,6 @@ def _metadata(
         "PhysicalSizeX": frame.mpp_x,
         "PhysicalSizeY": frame.mpp_y,
     }
-    # tifffile draws a random one, and the same prediction would be another file each time.
-    found["UUID"] = f"urn:uuid:{uuid5(NAMESPACE_URL, f'{Path(path).name} {shape} {frame} {channels} {annotation}')}"
     if channels:
         found["Channel"] = {"Name": list(channels)}
     if annotation:
