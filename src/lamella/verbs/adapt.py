@@ -12,7 +12,8 @@ from typing import Any
 from lamella.config import Request, Settings
 from lamella.errors import ConfigError
 from lamella.verbs.adapting.automatic import AutomaticConfig, run_automatic
-from lamella.verbs.adapting.prompted import PromptedConfig, run_prompted
+from lamella.verbs.adapting.prompted import run_prompted
+from lamella.verbs.adapting.prompted_settings import PromptedConfig
 
 # method.name -> its settings; `lamella config adapt` prints them all.
 CONFIGS: dict[str, type[Settings]] = {"automatic": AutomaticConfig, "prompted": PromptedConfig}

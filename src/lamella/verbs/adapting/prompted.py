@@ -6,64 +6,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import torch
-from pydantic import Field
 
 from lamella.config import Request, Resolved
 from lamella.data.loader import batches
-from lamella.data.prompted_objects import PromptedDataSettings, PromptedObjects
-from lamella.engine.budget import Budget, BudgetSettings
+from lamella.data.prompted_objects import PromptedObjects
+from lamella.engine.budget import Budget
 from lamella.engine.checkpoint import Checkpoints, steps_done
-from lamella.engine.early_stopping import EarlyStoppingSettings
 from lamella.engine.loop import Batch, Method, Outcome, TrainSettings, train
-from lamella.engine.optim import OptimSettings
 from lamella.engine.rundir import claim, settings_hash
 from lamella.engine.world import World, start_world
 from lamella.errors import ConfigError, ImageError, LamellaError
 from lamella.imaging.datasets.collection import Collection
-from lamella.methods.prompted import Prompted, PromptedSettings
+from lamella.methods.prompted import Prompted
 from lamella.methods.sam_loss import class_weights
 from lamella.models.embedding_cache import EmbeddingCache
 from lamella.models.hub import CONFIG_FILE
 from lamella.models.promptable import load_promptable
-from lamella.verbs.adapting.fold_plan import FoldSettings, Part, planned
+from lamella.verbs.adapting.fold_plan import Part, planned
 from lamella.verbs.adapting.prompted_export import export
-from lamella.verbs.adapting.prompted_validation import MONITOR, PromptedValidation, ValidationSettings
+from lamella.verbs.adapting.prompted_settings import PromptedConfig
+from lamella.verbs.adapting.prompted_validation import MONITOR, PromptedValidation
 from lamella.verbs.pretraining.collections import collection_inputs, open_collections
-from lamella.verbs.pretraining.course import RunSettings
 from lamella.verbs.progress import Progress, progress
 
 # They change speed, memory, or which part of the run is done now; a rerun may change them.
 _IGNORED = ("data.workers", "data.cache_mb", "data.fold", "embeddings", "embeddings_mb", "device", "log", "checkpoint")
-
-
-class PromptedRunDataSettings(PromptedDataSettings, FoldSettings):
-    """What is learned from, what is asked about, and what is held out."""
-
-
-class PromptedConfig(RunSettings):
-    """Settings of `lamella adapt DATA method.name=prompted`."""
-
-    model: str
-    """The promptable model to start from: a name of SAM 2 with @ and the place of its weights, a folder, or a hub
-    id."""
-    method: PromptedSettings = PromptedSettings()
-    data: PromptedRunDataSettings = PromptedRunDataSettings()
-    validation: ValidationSettings = ValidationSettings()
-    """What the held images are asked, before the first step and after every epoch: the same code as `lamella
-    evaluate`."""
-    # For what reads prompts and draws masks alone; an encoder wants a tenth (see the profiles).
-    optim: OptimSettings = OptimSettings(lr_start=5e-6, lr=5e-5, lr_end=5e-7, weight_decay=0.01, weight_decay_end=0.01)
-    budget: BudgetSettings = BudgetSettings(epochs=20)
-    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings(monitor=MONITOR, patience=10, min_delta=0.001)
-    """When to end before the budget is spent; the best weights are kept either way, those before the first step too."""
-    embeddings: Path | None = None
-    """Folder for embeddings of fixed views (data.views), in half precision, about 8 MB each; null keeps them in
-    memory."""
-    embeddings_mb: Annotated[int, Field(ge=0)] = 6144
-    """Memory for them."""
 
 
 def run_prompted(request: Request, resolved: Resolved[PromptedConfig]) -> int:

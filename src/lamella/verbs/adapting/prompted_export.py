@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lamella.engine.loop import Outcome
 from lamella.imaging.datasets.collection import Collection
@@ -12,11 +11,9 @@ from lamella.models.lora import merged
 from lamella.models.promptable import save_promptable
 from lamella.models.promptable_model import PromptableModel
 from lamella.verbs.adapting.fold_plan import Part
+from lamella.verbs.adapting.prompted_settings import PromptedConfig
 from lamella.verbs.adapting.segment_export import joined_record, record_of_encoder
 from lamella.verbs.pretraining.collections import Seen, pretraining_record_of
-
-if TYPE_CHECKING:
-    from lamella.verbs.adapting.prompted import PromptedConfig
 
 
 def export(

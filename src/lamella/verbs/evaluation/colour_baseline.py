@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +10,8 @@ from lamella.data.splits import group_folds
 from lamella.errors import ImageError
 from lamella.imaging.datasets.collection import Item
 from lamella.metrics.segments.colour import ColourRule, ColourSample, fit_colour_rule, sample_colours
+from lamella.verbs.evaluation.scoring import Scoring
 from lamella.verbs.progress import progress
-
-if TYPE_CHECKING:
-    from lamella.verbs.evaluation.segment_counts import Scoring
 
 _PIXELS = 20_000  # in all; ten numbers a class are fitted to them
 _FOLDS = 5  # where the data hold no image that the model was trained on

@@ -6,38 +6,27 @@ An oracle: class and prompt come from the truth. Its numbers stand in a table of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import torch
-from pydantic import Field
 
 from lamella import __version__
-from lamella.config import Request, Settings
-from lamella.data.labelled_image import prepared
+from lamella.config import Request
 from lamella.engine.rundir import claim
-from lamella.engine.world import DeviceName, choose_device
-from lamella.errors import ImageError, LamellaError
+from lamella.engine.world import choose_device
+from lamella.errors import LamellaError
 from lamella.formats.tables import write_csv
 from lamella.imaging.datasets.collection import Collection, Item
 from lamella.imaging.datasets.identity import item_digest
-from lamella.imaging.datasets.mask_channels import channels_of
-from lamella.imaging.datasets.opening import DatasetSettings
 from lamella.imaging.datasets.requirements import masked
-from lamella.imaging.intensity import IntensitySettings
 from lamella.metrics.prompted import PromptedStudy, prompted_rows
 from lamella.metrics.report import Report
-from lamella.models.embedding_cache import EmbeddingCache
-from lamella.models.prompt_protocol import PromptProtocol
 from lamella.models.promptable import is_promptable, load_promptable
-from lamella.models.promptable_model import PromptableModel
-from lamella.verbs.evaluation.prompted_images import Window, windows_of
 from lamella.verbs.evaluation.prompted_pictures import OVERLAYS, drawn
+from lamella.verbs.evaluation.prompted_settings import Config
 from lamella.verbs.evaluation.prompted_study import ask_all_images, gathered, object_table
+from lamella.verbs.evaluation.prompted_work import Work
 from lamella.verbs.evaluation.report import (
     FAILED,
     RESULTS,
@@ -52,36 +41,6 @@ from lamella.verbs.evaluation.segment_models import Judges, judges_of
 OBJECTS = "objects.csv"
 _IGNORED = ("device", "overlays", "embeddings")
 _NOT_SAID = "What SAM 2 was pretrained on is its authors' to say (photographs and films, SA-1B and SA-V)."
-
-
-class Config(Settings):
-    """Settings of `lamella evaluate` on a promptable model."""
-
-    dataset: DatasetSettings = DatasetSettings()
-    """How the folder or file is read as a data set."""
-    judge: Literal["auto", "all", "train", "val", "test"] = "auto"
-    """Images of which split are judged. auto: test where the data set states one and the model is a single one, else
-    all."""
-    seen: Literal["refuse", "leave_out"] = "refuse"
-    """Images of groups that every model has seen in training: refuse, or leave_out."""
-    protocol: PromptProtocol = PromptProtocol()
-    """Which prompts are given, and for which objects."""
-    mpp: Annotated[float, Field(gt=0)] | None = 0.5
-    """Micrometres per pixel at which the model sees the images and is scored; null takes them as they are."""
-    tile_px: Annotated[int, Field(ge=64)] = 1024
-    """Images longer than this are parted into tiles of even size; objects are then what a tile shows of them."""
-    rival: str | None = None
-    """Another promptable model, such as the one before it was fine-tuned: asked the same, with paired differences."""
-    intensity: IntensitySettings = IntensitySettings()
-    """How measured values become bytes."""
-    embeddings: Path | None = None
-    """Folder in which embeddings of images outlast the run; null keeps them in memory."""
-    overlays: Annotated[int, Field(ge=0, le=10)] = 2
-    """Images drawn of the best, of the median and of the worst."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the noisy boxes and of the resamples."""
-    device: DeviceName = "auto"
-    """Where the model runs."""
 
 
 def run_prompted_evaluation(request: Request, collection: Collection) -> int:
@@ -134,72 +93,6 @@ def promptables_in(path: Path) -> tuple[Path, ...]:
     folds = [folder for folder in path.glob("fold*/model") if re.fullmatch(r"fold\d+", folder.parent.name)]
     found = sorted((each for each in folds if is_promptable(each)), key=lambda each: int(each.parent.name[4:]))
     return tuple(found) or ((path / "model",) if is_promptable(path / "model") else ())
-
-
-@dataclass
-class Work:
-    """An evaluation.
-
-    Attributes:
-        collection: With masks.
-        judges: Which model judges which image.
-        models: In the order of the judges' folders.
-        rival: Asked the same.
-        config: Its settings.
-        out: The folder of the results.
-        device: Of the models.
-        failed: Item id -> why it could not be judged.
-    """
-
-    collection: Collection
-    judges: Judges
-    models: Sequence[PromptableModel]
-    rival: PromptableModel | None
-    config: Config
-    out: Path
-    device: torch.device
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.cache = EmbeddingCache(self.models[0], self.config.embeddings)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return channels_of(self.collection)
-
-    @property
-    def background(self) -> int | None:
-        name = self.collection.mask_background
-        return None if name is None else self.classes.index(name)
-
-    @property
-    def name(self) -> str:
-        """Of the judged model or models."""
-        many = f" ({len(self.models)} models)" if len(self.models) > 1 else ""
-        return self.models[0].name + many
-
-    @property
-    def rival_name(self) -> str:
-        assert self.rival is not None
-        return self.rival.name if self.rival.name != self.name else f"{self.rival.name} (rival)"
-
-    def windows(self, item: Item) -> list[Window]:
-        """The parts of an image that the model is shown.
-
-        Raises:
-            ImageError: It cannot be read, or states no spacing.
-        """
-        try:
-            image = prepared(self.collection, item, self.config.mpp, self.config.intensity)
-        except ImageError as error:  # there the settings are those of training
-            remedy = error.remedy.replace("data.dataset.", "dataset.").replace("data.mpp", "mpp")
-            raise ImageError(error.thing, error.cause, remedy) from error
-        return list(windows_of(image, self.config.tile_px))
-
-    def judge(self, item: Item) -> PromptableModel:
-        """The one model that judges an item."""
-        (number,) = self.judges.judged[item]
-        return self.models[number]
 
 
 def _asked(collection: Collection, config: Config, *, single: bool) -> list[Item]:

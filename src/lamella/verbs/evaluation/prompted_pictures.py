@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from lamella.formats.label_values import NOT_LABELLED
@@ -12,12 +10,10 @@ from lamella.metrics.dice import dice
 from lamella.metrics.prompted import PromptedStudy
 from lamella.verbs.evaluation.prompted_images import answered, remembered
 from lamella.verbs.evaluation.prompted_study import seed_of
+from lamella.verbs.evaluation.prompted_work import Work
 from lamella.verbs.evaluation.segment_report import chosen_ranks
 from lamella.view.panels import write_sheet
 from lamella.view.segment_overlays import Overlay, draw_segment_overlays
-
-if TYPE_CHECKING:
-    from lamella.verbs.evaluation.prompted import Work
 
 OVERLAYS = "best_median_worst.png"
 _SHOWN = ("3 clicks", "1 click", "box")  # the first of these that was asked

@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from lamella.models.prompt_protocol import clicks_name
 from lamella.models.promptable_model import PromptableModel
 from lamella.verbs.evaluation.judged_tiles import slug
 from lamella.verbs.evaluation.prompted_images import Answered, answered, remembered, trivial, trivial_of
+from lamella.verbs.evaluation.prompted_work import Work
 from lamella.verbs.progress import progress
-
-if TYPE_CHECKING:
-    from lamella.verbs.evaluation.prompted import Work
 
 ANSWERS = "answers"
 

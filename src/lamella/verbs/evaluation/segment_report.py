@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,13 +19,12 @@ from lamella.metrics.segments.scored import SegmentStudy
 from lamella.metrics.segments.tables import image_table, segment_rows
 from lamella.models.dense_contract import DenseContract
 from lamella.verbs.evaluation.report import cautions, command_of, finish, write_tables
-from lamella.verbs.evaluation.segment_counts import PREDICTIONS, Counted, Scoring
+from lamella.verbs.evaluation.scoring import PREDICTIONS, Scoring
+from lamella.verbs.evaluation.segment_counts import Counted
+from lamella.verbs.evaluation.segment_settings import Config
 from lamella.view.confusion import draw_confusion
 from lamella.view.panels import write_sheet
 from lamella.view.segment_overlays import Overlay, draw_segment_overlays
-
-if TYPE_CHECKING:
-    from lamella.verbs.evaluation.automatic import Config
 
 CONFUSION, OVERLAYS, IMAGES = "confusion.png", "best_median_worst.png", "segment_images"
 _SAME_MPP = 1e-3  # relative; spacings that differ by less are one
