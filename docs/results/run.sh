@@ -35,3 +35,23 @@ for film in echo heart; do
   $lamella pretrain "$WORK/$film" -r $OUT/video.yaml -o "$WORK/${film}_run"
   $lamella explain "$WORK/${film}_run/model" "$WORK/$film" -o "$WORK/${film}_pictures"
 done
+
+# Glands (GlaS). 255 is the masks' one class; folds keep patients whole.
+glas=$DATA/segmentation/glas/manifest.csv sam2=sam2-hiera-tiny@$DATA/weights/sam2_hiera_tiny_image_fp16.safetensors
+$python $OUT/four_a_patient.py "$glas" "$WORK/four/glas/manifest.csv"
+$lamella evaluate "$sam2" "$WORK/four/glas/manifest.csv" -o "$WORK/glas_prompted" dataset.mpp=0.62 \
+  dataset.mask_classes.gland=255 mpp=0.62 'protocol.clicks=[1,3,5]' \
+  'protocol.prompts=[clicks,centroid,multi-point,box,box + negatives,box + negatives + TTA]'
+$lamella adapt "$glas" -p segment_frozen -o "$WORK/glas_sam2" data.dataset.mpp=0.62 data.folds=5 \
+  "method.backbone.weights=$sam2"
+$lamella adapt "$glas" -p segment_small -o "$WORK/glas_segformer" data.dataset.mpp=0.62 data.folds=5
+for run in glas_sam2 glas_segformer; do
+  $lamella evaluate "$WORK/$run" "$glas" -o "$WORK/${run}_results" dataset.mpp=0.62
+done
+$lamella adapt "$glas" method.name=prompted "model=$sam2" -o "$WORK/glas_tuned" data.dataset.mpp=0.62 data.mpp=0.62 \
+  data.dataset.mask_classes.gland=255 data.folds=5 data.fold=0 data.views=1 data.augment.elastic=0 \
+  method.corrections=1 data.objects=3 budget.epochs=3
+$lamella evaluate "$WORK/glas_tuned" "$WORK/four/glas/manifest.csv" -o "$WORK/glas_tuned_results" "rival=$sam2" \
+  dataset.mpp=0.62 dataset.mask_classes.gland=255 mpp=0.62 seen=leave_out 'protocol.clicks=[1,3,5]' \
+  'protocol.prompts=[clicks,box]'
+$lamella predict "$WORK/glas_sam2" "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/glas_on_slide" within_tissue=true
