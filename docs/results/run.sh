@@ -54,4 +54,4 @@ $lamella adapt "$glas" method.name=prompted "model=$sam2" -o "$WORK/glas_tuned" 
 $lamella evaluate "$WORK/glas_tuned" "$WORK/four/glas/manifest.csv" -o "$WORK/glas_tuned_results" "rival=$sam2" \
   dataset.mpp=0.62 dataset.mask_classes.gland=255 mpp=0.62 seen=leave_out 'protocol.clicks=[1,3,5]' \
   'protocol.prompts=[clicks,box]'
-$lamella predict "$WORK/glas_sam2" "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/glas_on_slide" within_tissue=true
+$lamella predict "$WORK/glas_sam2/fold0/model" "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/glas_on_slide" within_tissue=true

@@ -89,8 +89,8 @@ def record_failures(folder: Path, failed: Mapping[str, str], *, name: str = FAIL
 def cautions(groups: int, noun: str) -> list[str]:
     """What every reader of the intervals must know."""
     texts = [
-        f"Intervals resample whole {noun}s, and random initialisations where there are several. There is one trained "
-        "model: how much another seed of its training would change is not in them."
+        f"Intervals resample whole {noun}s, and random initialisations where there are several. Each model was trained "
+        "once: how much another seed of its training would change is not in them."
     ]
     if groups < FEW_GROUPS:
         texts.append(f"{groups} {noun}s are few: the intervals are rough, and other {noun}s may differ more.")
