@@ -113,8 +113,8 @@ VERBS: dict[str, Verb] = {
         "lamella adapt glas/manifest.csv -p segment_small -o runs/glands data.dataset.mpp=0.62 data.folds=5",
     ),
     "evaluate": Verb(
-        "ask what the encoder learned, beside random weights and plain statistics",
-        "a model folder, and an index folder or a data set of images or volumes",
+        "judge an encoder, a segmenter or a promptable model beside baselines and controls",
+        "a model (or run) folder, and an index folder or a data set of images, volumes or films",
         "lamella evaluate runs/first/model index -o results labels.column=tissue",
     ),
     "name": Verb(
