@@ -1,6 +1,7 @@
 """One zarr array of format 2: its chunks are written here, a row of them at a time, and read by the zarr package.
 
-zarr-python writes 0.22 GB/s of probabilities on two cores, this 1.3: it copies less and asks no event loop.
+zarr-python writes 0.22 GB/s of probabilities on two cores, this 1.3: it copies less and asks no event loop. Only the
+coarser levels of a pyramid are made from chunks that are read back here, which halves the time that they take.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numcodecs import Blosc  # type: ignore[import-untyped]
 
 from lamella.formats.atomic import write_json
@@ -62,15 +62,39 @@ class Chunks:
 
     def fill_from(self, fine: Chunks, halve: Callable[[np.ndarray], np.ndarray]) -> None:
         """Every chunk from the four finer ones it covers."""
-        source, side = zarr.open_array(fine.folder, mode="r"), self._chunk[-1]
+        side = self._chunk[-1]
 
         def one(place: tuple[int, int]) -> None:
-            y, x = place
-            window = np.asarray(source[..., 2 * y : 2 * (y + side), 2 * x : 2 * (x + side)])
-            self._put(y, x, halve(window))
+            self._put(*place, halve(fine._four(*place)))
 
         height, width = self.shape[-2:]
         _each(one, [(y, x) for y in range(0, height, side) for x in range(0, width, side)])
+
+    def _four(self, y: int, x: int) -> np.ndarray:
+        """The up to four neighbouring chunks under the chunk at (y, x) of a level half as fine, of all channels."""
+        side, (height, width) = self._chunk[-1], self.shape[-2:]
+        top, left = 2 * y, 2 * x
+        size = min(2 * side, height - top), min(2 * side, width - left)
+        window = np.full((*self.shape[:-2], *size), self._fill, self.dtype)
+        for row in range(0, size[0], side):
+            for column in range(0, size[1], side):
+                self._get((top + row) // side, (left + column) // side, _window(window, row, column, side))
+        return window
+
+    def _get(self, row: int, column: int, out: np.ndarray) -> None:
+        """Read one place into `out`; a chunk that is not there is the fill value, which `out` holds."""
+        if self._chunk[:-2]:
+            step = self._chunk[0]
+            for number, first in enumerate(range(0, len(out), step)):
+                self._get_one((number, row, column), out[first : first + step])
+        else:
+            self._get_one((row, column), out)
+
+    def _get_one(self, key: tuple[int, ...], out: np.ndarray) -> None:
+        path = self.folder.joinpath(*map(str, key))
+        if path.exists():
+            whole = np.frombuffer(_CODEC.decode(path.read_bytes()), self.dtype).reshape(self._chunk)
+            out[...] = whole[tuple(slice(size) for size in out.shape)]
 
     def _put(self, y: int, x: int, window: np.ndarray) -> None:
         """Write the pixels of one place, (h, w) or (C, h, w), as the chunks of all its channels."""
