@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lamella.data.augment import Turn
@@ -198,6 +198,7 @@ def test_a_warp_of_one_pixel_moves_pixels_and_mask_by_one():
 
 @settings(max_examples=20)
 @given(st.integers(0, 1000))
+@example(689)  # a warp that a plain step back does not undo
 def test_warped_points_are_where_the_content_went(seed):
     warp = smooth_warp(seed)
     points = np.random.default_rng(seed).uniform([10, 10], [54, 38], (20, 2))
@@ -208,7 +209,7 @@ def test_warped_points_are_where_the_content_went(seed):
         right, down = x - 0.5 - left, y - 0.5 - top
         around = warp[:, top : top + 2, left : left + 2]
         weights = np.outer([1 - down, down], [1 - right, right])
-        np.testing.assert_allclose(np.array([x, y]) + (around * weights).sum((1, 2)), point, atol=0.01)
+        np.testing.assert_allclose(np.array([x, y]) + (around * weights).sum((1, 2)), point, atol=0.002)
 
 
 @settings(max_examples=20)
