@@ -23,9 +23,9 @@ from lamella.data.image_augment import ColourSettings, PhotometricColour, Probab
 
 PADDING = -1
 """Label of a point that only fills up a row of points; the same as `lamella.models.prompts.PADDING`."""
-# A warp is undone for points by stepping back along it, four fifths of the way: a whole step swings to and fro where the
-# warp changes by nearly a pixel from one to the next. Over 1,001 default warps of 20 points the largest error left was
-# 0.001 px. Warps several times as strong fold the image over, and nothing undoes them.
+# A warp is undone for points by stepping back along it, four fifths of the way: a whole step swings to and fro where
+# the warp changes by nearly a pixel from one to the next. Over 1,001 default warps of 20 points the largest error left
+# was 0.001 px. Warps several times as strong fold the image over, and nothing undoes them.
 _STEP, _INVERSIONS = 0.8, 40
 _EDGE_POINTS = 16  # of each side of a box, warped to find what the box becomes
 
