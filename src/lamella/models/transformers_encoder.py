@@ -12,20 +12,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError  # what torch raises; nothing is unpickled
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from lamella.errors import CheckpointError, first_line
 from lamella.models.pretrained import Tokens, Trunk, check_trunk, refuse_differences
 from lamella.models.registry import CONFIG_FILE, PREPROCESSOR_FILE, EncoderEntry
-from lamella.models.transformers_folder import SAYS_HOW_SAVED, quiet
-from lamella.models.weights import NOT_TENSORS_ALONE, listed, size_text, weights_file
-
-_LOAD_FAULTS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
+from lamella.models.transformers_folder import SAYS_HOW_SAVED, loaded_network, quiet
+from lamella.models.weights import listed, size_text
 
 
 @dataclass(frozen=True)
@@ -109,26 +104,7 @@ def load_transformers(entry: EncoderEntry, folder: Path) -> TransformersTrunk:
     family, network_class = _FAMILIES[entry.architecture], _network_class(entry.architecture)
     _check_config(entry, folder, family, network_class)
     _check_normalisation(entry, folder / PREPROCESSOR_FILE)
-    if weights_file(folder) is None:
-        raise CheckpointError(folder, "it holds no weights (model.safetensors)", "Download the whole folder again.")
-    try:
-        with quiet():
-            network, report = network_class.from_pretrained(
-                str(folder),
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                weights_only=True,
-                ignore_mismatched_sizes=True,  # so that all of them are listed; then refused
-                output_loading_info=True,
-                **family.load,
-            )
-    except UnpicklingError as error:
-        raise CheckpointError(folder, *NOT_TENSORS_ALONE) from error
-    except _LOAD_FAULTS as error:
-        raise CheckpointError(
-            folder, f"its weights cannot be read ({first_line(error)})", "Download the whole folder again."
-        ) from error
+    network, report = loaded_network(folder, network_class, family.load)
     _refuse_other_weights(entry, folder, family, report)
     trunk = TransformersTrunk(network, entry.architecture)
     check_trunk(trunk, entry, folder)

@@ -73,26 +73,7 @@ def network_from(
             f"it is a model of type {found or 'unknown'}, and {' or '.join(model_types)} is needed",
             "Give another model folder.",
         )
-    if weights_file(folder) is None:
-        raise CheckpointError(folder, "it holds no weights (model.safetensors)", "Download the whole folder again.")
-    try:
-        with quiet():
-            network, report = network_class.from_pretrained(
-                str(folder),
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                weights_only=True,
-                ignore_mismatched_sizes=True,  # so that all of them are listed; then refused
-                output_loading_info=True,
-                **options,
-            )
-    except UnpicklingError as error:
-        raise CheckpointError(folder, *NOT_TENSORS_ALONE) from error
-    except _LOAD_FAULTS as error:
-        raise CheckpointError(
-            folder, f"its weights cannot be read ({first_line(error)})", "Download the whole folder again."
-        ) from error
+    network, report = loaded_network(folder, network_class, options)
     problems = list(_differences(report, unused, replaced))
     if problems:
         raise CheckpointError(
@@ -144,3 +125,32 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def loaded_network(folder: Path, network_class: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A network of transformers with a folder's weights, and the library's report of what did not fit.
+
+    Raises:
+        CheckpointError: There are no weights, or they cannot be read, or are more than tensors.
+    """
+    if weights_file(folder) is None:
+        raise CheckpointError(folder, "it holds no weights (model.safetensors)", "Download the whole folder again.")
+    try:
+        with quiet():
+            network, report = network_class.from_pretrained(
+                str(folder),
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # so that all of them are listed; then refused
+                output_loading_info=True,
+                **options,
+            )
+    except UnpicklingError as error:
+        raise CheckpointError(folder, *NOT_TENSORS_ALONE) from error
+    except _LOAD_FAULTS as error:
+        raise CheckpointError(
+            folder, f"its weights cannot be read ({first_line(error)})", "Download the whole folder again."
+        ) from error
+    return network, report
