@@ -112,6 +112,12 @@ VERBS: dict[str, Verb] = {
         "data sets of images with masks, with method.name=automatic or prompted",
         "lamella adapt glas/manifest.csv -p segment_small -o runs/glands data.dataset.mpp=0.62 data.folds=5",
     ),
+    "weak": Verb(
+        "segment slides with labels of whole slides or patches only, by image prototypes, in six stages",
+        "run (or coordinates, features, prototypes, train, evaluate, predict), the study's YAML, and slides to predict",
+        "lamella weak run study.yaml -o out",
+        (Flag("--redo", "remove the outputs of this stage and of those after it first", (("metavar", "STAGE"),)),),
+    ),
     "evaluate": Verb(
         "judge an encoder, a segmenter or a promptable model beside baselines and controls",
         "a model (or run) folder, and an index folder or a data set of images, volumes or films",

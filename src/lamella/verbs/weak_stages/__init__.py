@@ -1,0 +1,1 @@
+"""The six stages of `lamella weak`, a file each; what they share is in `stage`."""
