@@ -59,6 +59,6 @@ def test_documentation_links_and_pictures_exist():
 
 @pytest.mark.parametrize("name", sorted(shipped_profiles()))
 def test_shipped_profiles_fit_a_verb(name):
-    verbs = ("anchors", "pretrain", "adapt", "demo")
+    verbs = ("anchors", "pretrain", "adapt", "weak", "demo")
     wrong = {verb: fits_one(lambda schema: resolve(schema, name), verb) for verb in verbs}
     assert not all(wrong.values()), wrong

@@ -116,7 +116,10 @@ VERBS: dict[str, Verb] = {
         "segment slides with labels of whole slides or patches only, by image prototypes, in six stages",
         "run (or coordinates, features, prototypes, train, evaluate, predict), the study's YAML, and slides to predict",
         "lamella weak run study.yaml -o out",
-        (Flag("--redo", "remove the outputs of this stage and of those after it first", (("metavar", "STAGE"),)),),
+        (
+            Flag("--redo", "remove the outputs of this stage and of those after it first", (("metavar", "STAGE"),)),
+            *_PER_SLIDE,
+        ),
     ),
     "evaluate": Verb(
         "judge an encoder, a segmenter or a promptable model beside baselines and controls",

@@ -135,6 +135,22 @@ def test_what_is_no_tissue_can_be_left_out_though_a_tile_shows_it(tmp_path):
     assert sum(facts["areas_mm2"].values()) == pytest.approx(inside.sum() * 0.25 / 1e6)
 
 
+def test_where_that_is_a_result_a_slide_without_tissue_is_finished_with_nothing_looked_at(tmp_path):
+    model, glass = ColourModel(), np.full((200, 300, 3), 243, np.uint8)
+    facts = predict_slide(model, array_slide(glass), tmp_path / "s", exports=FEW_FILES, may_be_empty=True)
+    labels, shares = rasters(tmp_path / "s")
+    assert (labels == 255).all()
+    assert not shares.any()
+    assert (facts["tiles"], facts["tissue_share"], model.batches) == (0, 0.0, [])
+    none = TissueMap(np.zeros((2, 3), bool), Frame(3, 2, 50.0, 50.0))
+    facts = predict_slide(
+        model, array_slide(noise(200, 300)), tmp_path / "t", tissue=none, exports=FEW_FILES, may_be_empty=True
+    )
+    assert facts["tiles"] == 0
+    with pytest.raises(EmptyTissueError):
+        predict_slide(model, array_slide(glass), tmp_path / "u", exports=FEW_FILES)
+
+
 # ---- stopped and resumed --------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,22 @@ def test_the_same_seed_draws_the_same_tissue_and_another_seed_another(tissue: Ti
     assert (draw_tissue(4, SIDE_PX).labels != tissue.labels).mean() > 0.2
 
 
+def test_slides_of_earlier_versions_are_drawn_as_they_were() -> None:
+    shares = np.bincount(draw_tissue(3, 1024).labels.ravel(), minlength=5) / 1024**2
+    np.testing.assert_allclose(shares, [0.376432, 0.140306, 0.196951, 0.158730, 0.127581], atol=1e-4)
+
+
+def test_only_the_classes_that_are_asked_for_are_drawn_and_twice_named_is_twice_as_large() -> None:
+    some = [np.bincount(draw_tissue(seed, 512, [2, 2, 3]).labels.ravel(), minlength=5) for seed in range(4)]
+    counts = np.sum(some, axis=0)
+    assert (counts[[1, 4]] == 0).all()
+    assert 1.3 < counts[2] / counts[3] < 3
+    with pytest.raises(ValueError, match="not \\[5\\]"):
+        draw_tissue(0, 512, [5])
+    with pytest.raises(ValueError, match="not \\[\\]"):
+        draw_tissue(0, 512, [])
+
+
 def test_all_classes_lie_on_glass(tissue: Tissue) -> None:
     shares = np.bincount(tissue.labels.ravel(), minlength=5) / tissue.labels.size
     assert shares[0] > 0.15

@@ -20,6 +20,7 @@ from lamella.geometry import Frame
 from lamella.slides.grid import tile_table
 
 Part = Literal["train", "val", "test"]
+LabelsAre = Literal["slide", "patch"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Bag:
         frame: Level 0.
         corners_px0: (N, 2) float64, top-left corners of its tiles.
         labels: (C,) 0 or 1 for each class; None where it is unlabelled.
-        tile_labels: (N, C) uint8 where tiles have labels of their own; None where only the whole has.
+        tile_labels: (N, C) uint8 where tiles have labels of their own; None where only the whole has. Where labels are
+            of patches every bag of the train part has them.
         group: Patient, or the slide itself where nothing is known.
         part: Of the split; None where it is in none.
         mask_path: Its pixel truth, for judging only; None where there is none.
@@ -70,7 +72,8 @@ class WeakStudy:
         tile_px: Side of a tile.
         mask_values: Name of a class or of the background -> its values in the truth masks; others are not labelled.
         group_noun: What a group is, such as `patient`.
-        notes: What a reader of the results must know, such as labels that no slide has.
+        notes: What a reader of the results must know, such as a class that no validation slide has.
+        labels_are: Of whole slides, or of each patch.
     """
 
     classes: tuple[str, ...]
@@ -81,6 +84,7 @@ class WeakStudy:
     mask_values: Mapping[str, tuple[int, ...]]
     group_noun: str = "slide"
     notes: tuple[str, ...] = ()
+    labels_are: LabelsAre = "slide"
 
     @property
     def channels(self) -> tuple[str, ...]:

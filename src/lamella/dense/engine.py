@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from lamella.config import Settings
@@ -91,6 +92,7 @@ def predict_slide(
     runtime: Runtime | None = None,
     exports: ExportSettings | None = None,
     colours: Mapping[str, tuple[int, int, int]] | None = None,
+    may_be_empty: bool = False,
 ) -> dict[str, Any]:
     """Predict one slide into a folder, or go on where a stopped run left off.
 
@@ -104,6 +106,7 @@ def predict_slide(
         runtime: Device, batches, threads; the model's device by default.
         exports: What is written beside the rasters. A finished folder gets what it lacks.
         colours: Of the classes, for QuPath.
+        may_be_empty: A slide without tissue is finished with nothing looked at, instead of refused.
 
     Returns:
         What prediction.json holds.
@@ -124,7 +127,7 @@ def predict_slide(
         return folder.done
     facts = folder.done
     if facts is None:
-        plan = plan_slide(model, slide, settings, tissue)
+        plan = plan_slide(model, slide, settings, tissue, may_be_empty=may_be_empty)
         folder.begin()
         stream_rasters(model, slide, plan, settings, folder.folder, runtime)
         facts = _facts(model, slide, plan, settings)
@@ -133,8 +136,15 @@ def predict_slide(
     return folder.finish({**facts, **shown, "seconds": round(time.monotonic() - began, 1)})
 
 
-def plan_slide(model: DenseModel, slide: Slide, settings: DenseSettings, tissue: TissueMap | None = None) -> Plan:
-    """Lay the raster and its tiles over a slide.
+def plan_slide(
+    model: DenseModel,
+    slide: Slide,
+    settings: DenseSettings,
+    tissue: TissueMap | None = None,
+    *,
+    may_be_empty: bool = False,
+) -> Plan:
+    """Lay the raster and its tiles over a slide; with `may_be_empty` there may be none.
 
     Raises:
         EmptyTissueError: There is no tissue on the slide.
@@ -151,19 +161,21 @@ def plan_slide(model: DenseModel, slide: Slide, settings: DenseSettings, tissue:
     if settings.everywhere:
         return Plan(frame, tiling, stride, None)
     if tissue is None:
-        tissue = _found(slide, settings.tissue)
+        tissue = _found(slide, settings.tissue, may_be_empty)
     tiling = tiling.on_tissue(tissue, frame)
-    if not len(tiling):
+    if not len(tiling) and not may_be_empty:
         raise EmptyTissueError(
             slide.path, "its tissue mask is empty", "Give another mask, or set everywhere=true to look at all of it."
         )
     return Plan(frame, tiling, stride, tissue)
 
 
-def _found(slide: Slide, settings: TissueSettings) -> TissueMap:
+def _found(slide: Slide, settings: TissueSettings, may_be_empty: bool) -> TissueMap:
     try:
         mask = find_tissue(slide, settings)
     except EmptyTissueError as error:
+        if may_be_empty:
+            return TissueMap(np.zeros((1, 1), bool), slide.frame.resized(1, 1))
         remedy = "Try tissue.method=optical_density, or look at all of it with everywhere=true."
         raise EmptyTissueError(error.thing, error.cause, remedy) from error
     return TissueMap(mask, slide.frame.resized(mask.shape[1], mask.shape[0]))

@@ -37,6 +37,11 @@ class Ensemble:
                 )
 
     @property
+    def members(self) -> tuple[DenseModel, ...]:
+        """The models, as they were given."""
+        return self._members
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits; the same for the same members in any order."""
         text = " ".join(sorted(member.fingerprint for member in self._members))

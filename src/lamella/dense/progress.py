@@ -25,17 +25,18 @@ class SlideFolder:
     Args:
         folder: It need not exist yet.
         key: What the prediction depends on, as plain values.
+        file: Name of the file that makes the folder whole.
 
     Attributes:
-        done: prediction.json of a finished prediction, or None.
+        done: What that file of a finished prediction holds, or None.
 
     Raises:
         OutputConflictError: The folder holds a prediction of something else, or other files.
     """
 
-    def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
-        self.folder, self._key = folder, json.loads(json.dumps(key))
-        self.done = _read(folder / PREDICTION_FILE)
+    def __init__(self, folder: Path, key: Mapping[str, Any], file: str = PREDICTION_FILE) -> None:
+        self.folder, self._key, self._file = folder, json.loads(json.dumps(key)), folder / file
+        self.done = _read(self._file)
         begun = _read(folder / _BEGUN_FILE)
         for state in (self.done, begun):
             if state is not None:
@@ -58,9 +59,9 @@ class SlideFolder:
         write_json(self.folder / _BEGUN_FILE, {"of": self._key})
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write prediction.json, which makes the folder whole; returns what it holds."""
+        """Write the file that makes the folder whole; returns what it holds."""
         whole = {**facts, "of": self._key}
-        write_json(self.folder / PREDICTION_FILE, whole)
+        write_json(self._file, whole)
         (self.folder / _BEGUN_FILE).unlink(missing_ok=True)
         self.done = whole
         return whole

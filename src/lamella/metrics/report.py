@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lamella.formats.atomic import write_json, write_text
 from lamella.metrics.bootstrap import Estimate
-from lamella.metrics.segments.protocol import HEADS, Protocol, ProtocolError, refuse_mixed
+from lamella.metrics.segments.protocol import FLAG, HEADS, Protocol, ProtocolError, refuse_mixed
 
 Better = Literal["higher", "lower", "neither"]
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "neither": "for orientation"}
@@ -65,6 +65,9 @@ class Row:
             raise ReportError(f"{where}: encoder and baseline must be named")
         if self.protocol is not None and not isinstance(self.protocol, Protocol):
             raise ReportError(f"{where}: a protocol is a Protocol, not {type(self.protocol).__name__}")
+        told = self.protocol is not None and self.protocol.label_oracle
+        if told != (FLAG in self.encoder):
+            raise ReportError(f"{where}: a row that was told the true labels, and only such a row, is named {FLAG}")
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,11 @@ def _conditions(rows: Sequence[Row]) -> list[str]:
         return []
     ignored = ", ".join(protocol.ignored) or "nothing"
     grid = "each image's own pixels" if protocol.mpp is None else f"{protocol.mpp:g} µm/px"
+    oracle = "oracle" if protocol.oracle else "no oracle"
+    if any(row.protocol is not None and row.protocol.label_oracle for row in rows):
+        oracle += f" but in the rows named {FLAG}"
     return [
-        f"Protocol {protocol.table}: {protocol.task}, {'oracle' if protocol.oracle else 'no oracle'}; scored: "
+        f"Protocol {protocol.table}: {protocol.task}, {oracle}; scored: "
         f"{protocol.scored}, n = {protocol.n}, at {grid}; classes: {', '.join(protocol.classes)}; ignored: {ignored}; "
         f"judged items: {protocol.split}.",
         "",

@@ -23,6 +23,8 @@ LABEL_STEP_PX0 = 8
 CLASSES = {1: "gland", 2: "stroma", 3: "lymphoid", 4: "solid"}
 """Class ids in the label masks; 0 is glass."""
 GLASS, GLAND, STROMA, LYMPHOID, SOLID = range(5)
+_CELLS = 4
+"""Regions a side: about 380 um each on a 1.5 mm slide, a few context views wide."""
 
 
 # The distribution every class is matched to, as (share of pixels, density): 12 % lumen and clefts, 66 % cytoplasm and
@@ -41,15 +43,21 @@ class Tissue:
     """(H, W) uint8 class ids, 0 is glass."""
 
 
-def draw_tissue(seed: int, size_px: int) -> Tissue:
-    """Draw a square piece of tissue with regions of all classes on glass.
+def draw_tissue(seed: int, size_px: int, classes: Sequence[int] = tuple(CLASSES)) -> Tissue:
+    """Draw a square piece of tissue with regions of these classes on glass.
 
     Args:
         seed: The same seed draws the same tissue.
         size_px: Side in level-0 pixels, a multiple of `LABEL_STEP_PX0`.
+        classes: Ids of the classes it holds, all by default. A class named twice gets twice the area.
+
+    Raises:
+        ValueError: An id is none of `CLASSES`, or there is none or more than a slide has regions for.
     """
+    if not 0 < len(classes) <= _CELLS**2 or not set(classes) <= set(CLASSES):
+        raise ValueError(f"1 to {_CELLS**2} of the classes {list(CLASSES)} are drawn, not {list(classes)}")
     rng = np.random.default_rng(seed)
-    labels = _regions(rng, size_px)
+    labels = _regions(rng, size_px, classes)
     density = _Canvas(rng, labels)
     _draw_glands(density)
     _draw_stroma(density)
@@ -61,20 +69,20 @@ def draw_tissue(seed: int, size_px: int) -> Tissue:
 # ---- where each class lies ------------------------------------------------------------------------------------------
 
 
-def _regions(rng: np.random.Generator, size_px: int) -> np.ndarray:
+def _regions(rng: np.random.Generator, size_px: int, classes: Sequence[int]) -> np.ndarray:
     """(H, W) uint8 labels: warped Voronoi regions inside an uneven outline, drawn coarse and smoothly enlarged."""
     side = size_px // LABEL_STEP_PX0
     unit = (np.arange(side, dtype=np.float32) + 0.5) / side
     warp_x, warp_y = (0.03 * smooth(rng, (side, side), side / 6) for _ in range(2))
     x, y = unit[None, :] + warp_x, unit[:, None] + warp_y
-    cells = 4  # a side: regions of about 380 um on a 1.5 mm slide, a few context views wide
-    grid = (np.indices((cells, cells)).reshape(2, -1).T + 0.5 + rng.uniform(-0.25, 0.25, (cells**2, 2))) / cells
+    grid = (np.indices((_CELLS, _CELLS)).reshape(2, -1).T + 0.5 + rng.uniform(-0.25, 0.25, (_CELLS**2, 2))) / _CELLS
     distance = (x[None] - grid[:, 0, None, None]) ** 2 + (y[None] - grid[:, 1, None, None]) ** 2
     # Outside cells are partly glass: hand out classes from the middle outwards, so that every class gets its share.
     order = np.argsort(((grid - 0.5) ** 2).sum(axis=1))
-    classes = np.empty(cells**2, np.int64)
-    classes[order] = np.concatenate([rng.permutation(list(CLASSES)) for _ in range(cells**2 // len(CLASSES))])
-    coarse = classes[distance.argmin(axis=0)]
+    of_cell = np.empty(_CELLS**2, np.int64)
+    rounds = math.ceil(_CELLS**2 / len(classes))
+    of_cell[order] = np.concatenate([rng.permutation(list(classes)) for _ in range(rounds)])[: _CELLS**2]
+    coarse = of_cell[distance.argmin(axis=0)]
     radius = np.hypot((x - 0.5) / 0.46, (y - 0.5) / 0.43) + 0.05 * smooth(rng, (side, side), side / 3)
     coarse[radius > 1] = GLASS
     best, labels = np.zeros((size_px, size_px), np.float32), np.zeros((size_px, size_px), np.uint8)

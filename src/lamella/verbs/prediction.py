@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from lamella.engine.world import DeviceName, PrecisionName, choose_device, choos
 from lamella.errors import CheckpointError
 from lamella.models.dense_contract import DenseModel
 from lamella.models.segmenter_hub import load_segmenter
+from lamella.models.weak_hub import is_weak, load_weak
 from lamella.slides.index import IndexedSlide
 from lamella.slides.slide import Slide, open_slide
 from lamella.slides.tissue_map import TissueMap
@@ -26,17 +28,39 @@ from lamella.view.prediction import draw_prediction
 OVERLAY_FILE = "overlay.png"
 
 
+# Of a training's parts: folds, seeds, or both.
+_PART = re.compile(r"fold\d+|seed\d+|fold\d+_seed\d+")
+
+
 def load_dense(spec: str) -> DenseModel:
-    """A model folder or hub id; or a run's folder, whose folds are averaged.
+    """A model folder or hub id, of a segmenter or of a weakly taught model; or a run's folder, whose parts are averaged.
 
     Raises:
         CheckpointError: There is no such model, or its files are damaged.
-        LamellaError: The folds cannot be averaged.
+        LamellaError: The folds or seeds cannot be averaged.
     """
+    if weak := weak_models_in(Path(spec)):
+        if len(weak) > 1:
+            return Ensemble([load_weak(folder) for folder in weak], f"{Path(spec).name} ({len(weak)} models)")
+        return load_weak(weak[0])
     folders = segmenters_in(Path(spec))
     if len(folders) > 1:
         return Ensemble([load_segmenter(folder) for folder in folders], f"{Path(spec).name} ({len(folders)} folds)")
     return load_segmenter(folders[0] if folders else spec)
+
+
+def weak_models_in(path: Path) -> tuple[Path, ...]:
+    """Folders of the weakly taught models of a path: itself, `model` in it, or those of a training's folds and seeds.
+
+    Folds in order of their numbers, then seeds.
+    """
+    if is_weak(path):
+        return (path,)
+    if is_weak(path / "model"):
+        return (path / "model",)
+    parts = [each.parent for each in path.glob("*/model") if _PART.fullmatch(each.parent.name)]
+    parts.sort(key=lambda part: [int(digits) for digits in re.findall(r"\d+", part.name)])
+    return tuple(part / "model" for part in parts if is_weak(part / "model"))
 
 
 @dataclass(frozen=True)

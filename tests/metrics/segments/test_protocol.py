@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 from tests.metrics.segments.segment_rows import AUTOMATIC, PROMPTED, WEAK, protocol
 
-from lamella.metrics.segments.protocol import Protocol, ProtocolError, refuse_mixed, split_digest
+from lamella.metrics.segments.protocol import (
+    LABEL_ORACLE,
+    NO_PROMPT,
+    WEAK_PROMPTS,
+    Protocol,
+    ProtocolError,
+    refuse_mixed,
+    split_digest,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,25 @@ def test_the_prompt_changes_the_row_and_not_the_table():
     assert box.hash != click.hash
     assert box.table == click.table
     refuse_mixed([box, click, box], "toys")
+
+
+@pytest.mark.parametrize("prompt", WEAK_PROMPTS)
+def test_a_weak_row_may_be_told_labels_of_the_image_and_stays_in_its_table(prompt):
+    told = protocol(WEAK, prompt=prompt)
+    assert told.table == protocol(WEAK).table
+    assert (told.hash == protocol(WEAK).hash) == (prompt == NO_PROMPT)
+    assert told.label_oracle == (prompt == LABEL_ORACLE)
+    assert Protocol.of_tree(told.tree()) == told
+    for given in (AUTOMATIC, {**PROMPTED, "prompt": NO_PROMPT}):
+        if prompt != NO_PROMPT:
+            with pytest.raises(ProtocolError):
+                protocol(given, prompt=prompt, oracle=False, task="automatic")
+
+
+def test_what_a_weak_row_may_be_told_is_a_closed_list():
+    for prompt in ("box", "the labels", ""):
+        with pytest.raises(ProtocolError, match="a weak row has one of"):
+            protocol(WEAK, prompt=prompt)
 
 
 def test_what_is_the_same_has_the_same_hash():

@@ -12,7 +12,7 @@ from tests.metrics.segments.segment_rows import AUTOMATIC, PROMPTED, SPLIT, WEAK
 from lamella.errors import LamellaError
 from lamella.formats.atomic import write_json
 from lamella.metrics.report import Report, ReportError, Row
-from lamella.metrics.segments.protocol import HEADS, ORACLE, ProtocolError, refuse_mixed_trees
+from lamella.metrics.segments.protocol import FLAG, HEADS, LABEL_ORACLE, ORACLE, ProtocolError, refuse_mixed_trees
 from lamella.verbs.evaluation.results_files import results_of
 from lamella.verbs.release import _one_protocol_each
 from lamella.view.page import result_table
@@ -59,6 +59,20 @@ def test_rows_without_a_protocol_do_not_slip_in(task):
 def test_a_protocol_as_plain_values_is_none():
     with pytest.raises(ReportError, match="a protocol is a Protocol, not dict"):
         dataclasses.replace(row(protocol()), protocol=protocol().tree())
+
+
+def test_a_row_that_was_told_the_true_labels_cannot_hide_it():
+    """Mistake of the weak source: labels of the test images gated the maps, and the table did not say so."""
+    told = protocol(WEAK, prompt=LABEL_ORACLE)
+    honest = row(protocol(WEAK))
+    with pytest.raises(ReportError, match=f"is named {FLAG}"):
+        dataclasses.replace(honest, protocol=told)
+    with pytest.raises(ReportError, match=f"is named {FLAG}"):
+        dataclasses.replace(honest, encoder=f"model, {FLAG}")
+    flagged = dataclasses.replace(honest, encoder=f"model, {FLAG}: true labels", protocol=told)
+    text = Report("t", [honest, flagged]).markdown()
+    assert f"no oracle but in the rows named {FLAG}" in text
+    assert f"rows named {FLAG}" not in Report("t", [honest]).markdown()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ Letters: P pixels, C classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class ColourRule:
 
     def predict(self, pixels_YXC: np.ndarray) -> np.ndarray:
         """(Y, X) uint8 channels of a uint8 (Y, X, 3) image."""
-        return self.table[tuple(np.moveaxis(_mean(pixels_YXC, self.window_px) >> _SHIFT, -1, 0))]
+        return self.table[tuple(np.moveaxis(mean_colours(pixels_YXC, self.window_px) >> _SHIFT, -1, 0))]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def sample_colours(pixels_YXC: np.ndarray, channels_YX: np.ndarray, count: int, 
     """Draw labelled pixels of an image, with replacement; none where nothing is labelled."""
     labelled = np.flatnonzero(channels_YX.ravel() != NOT_LABELLED)
     places = labelled[np.random.default_rng(seed).integers(len(labelled), size=count)] if len(labelled) else labelled
-    colours = [_mean(pixels_YXC, window_px).reshape(-1, 3)[places] for window_px in WINDOWS_PX]
+    colours = [mean_colours(pixels_YXC, window_px).reshape(-1, 3)[places] for window_px in WINDOWS_PX]
     return ColourSample(np.stack(colours), channels_YX.ravel()[places])
 
 
@@ -80,7 +80,7 @@ def fit_colour_rule(samples: Sequence[ColourSample], classes: int, background: i
         return None
     best: tuple[float, int, LogisticRegression, str] | None = None
     for number, window_px in enumerate(WINDOWS_PX):
-        terms = _terms(np.concatenate([sample.colours_WP3[number] for sample in samples]))
+        terms = colour_terms(np.concatenate([sample.colours_WP3[number] for sample in samples]))
         for shares, weighting in _weightings(np.unique(channels_P), background).items():
             model = _fitted(terms, channels_P, weighting)
             matrix = confusion_of(channels_P, model.predict(terms).astype(np.uint8), classes)
@@ -90,7 +90,7 @@ def fit_colour_rule(samples: Sequence[ColourSample], classes: int, background: i
                 best = score, window_px, model, told
     assert best is not None
     _, window_px, model, told = best
-    return ColourRule(window_px, _table(model), told)
+    return ColourRule(window_px, table_of(lambda colours_P3: model.predict(colour_terms(colours_P3))), told)
 
 
 def _weightings(present: np.ndarray, background: int | None) -> dict[str, str | dict[int, float] | None]:
@@ -113,19 +113,20 @@ def _fitted(terms: np.ndarray, channels_P: np.ndarray, weighting: str | dict[int
         return model.fit(terms, channels_P)
 
 
-def _table(model: LogisticRegression) -> np.ndarray:
-    """(64, 64, 64) uint8: the answer for every colour."""
+def table_of(answer: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(64, 64, 64) uint8: the answer for every colour, (P, 3) to (P,)."""
     levels = (np.arange(_LEVELS) << _SHIFT) + (1 << _SHIFT) // 2
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    return model.predict(_terms(grid)).astype(np.uint8).reshape((_LEVELS,) * 3)
+    return answer(grid).astype(np.uint8).reshape((_LEVELS,) * 3)
 
 
-def _terms(colours_P3: np.ndarray) -> np.ndarray:
+def colour_terms(colours_P3: np.ndarray) -> np.ndarray:
     """(P, 9) the three values, their squares and products, all about -1 to 1."""
     values = colours_P3.astype(np.float64) / 127.5 - 1
     red, green, blue = values.T
     return np.column_stack([values, values**2, red * green, green * blue, red * blue])
 
 
-def _mean(pixels_YXC: np.ndarray, window_px: int) -> np.ndarray:
+def mean_colours(pixels_YXC: np.ndarray, window_px: int) -> np.ndarray:
+    """The colours averaged over the window around each pixel."""
     return pixels_YXC if window_px == 1 else uniform_filter(pixels_YXC, (window_px, window_px, 1), mode="nearest")

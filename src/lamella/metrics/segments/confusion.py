@@ -69,6 +69,21 @@ def iou_per_class(matrix: np.ndarray) -> np.ndarray:
     return _ratio(both, own + called - both)
 
 
+def precision_per_class(matrix: np.ndarray) -> np.ndarray:
+    """(..., C) share of what was called a class that is one: 0 of a class that was never called; NaN as of Dice."""
+    both, own, called = np.moveaxis(class_counts(matrix), -1, 0)
+    return np.where((called == 0) & (own > 0), 0.0, _ratio(both, called))
+
+
+def recall_per_class(matrix: np.ndarray) -> np.ndarray:
+    """(..., C) share of a class that was called so; 0 of a class that is not there and was called, NaN as of Dice.
+
+    A false alarm counts against the recall's mean too: else calling what is not there would be left out of it.
+    """
+    both, own, called = np.moveaxis(class_counts(matrix), -1, 0)
+    return np.where((own == 0) & (called > 0), 0.0, _ratio(both, own))
+
+
 def mean_of_present(values: np.ndarray, background: int | None = None) -> np.ndarray:
     """(...) mean over the classes that are not NaN; NaN where none is. The background is no tissue and left out."""
     values = without(values, background)

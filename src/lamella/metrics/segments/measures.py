@@ -20,12 +20,16 @@ from lamella.metrics.segments.confusion import (
     dice_per_class,
     iou_per_class,
     mean_of_present,
+    precision_per_class,
     present,
+    recall_per_class,
 )
 from lamella.metrics.segments.objects import ALL, FOUND, size_names
 from lamella.metrics.segments.scored import Scored, SegmentStudy
 
 MEAN_DICE, MEAN_IOU = "mean per-class Dice", "mean per-class IoU"
+MEAN_IOU_ALL = "mean IoU of all classes, background included"
+MEAN_PRECISION, MEAN_RECALL = "mean per-class precision", "mean per-class recall"
 IMAGE_DICE = "per-class Dice of an image, mean over images"
 ANY_TISSUE = "any-tissue Dice (background against everything; says nothing about classes)"
 POOLED, PER_IMAGE = "all pixels pooled", "per image"
@@ -88,9 +92,12 @@ def overlaps(study: SegmentStudy) -> Iterator[Measure]:
         shown = int(present(dice_per_class(scored.matrices.sum(0)), background))
         return f"n_present: {shown} of {len(study.tissues)} classes"
 
+    weak = study.protocol.task == "weak"
     for text, value in ((MEAN_DICE, dice_per_class), (MEAN_IOU, iou_per_class)):
-        everyone = text == MEAN_DICE
+        everyone = weak or text == MEAN_DICE
         yield Measure(text, POOLED, "higher", _pooled(_mean(value, background)), note=count, everyone=everyone)
+    if weak:
+        yield from _weak_means(study)
     if background is not None:
         any_tissue = _pooled(lambda sums: any_tissue_dice(sums, background))
         same = "one tissue class: the same as its Dice" if len(study.tissues) == 1 else ""
@@ -105,6 +112,14 @@ def overlaps(study: SegmentStudy) -> Iterator[Measure]:
         note=lambda values_N: spread(values_N, study.items),
         everyone=True,
     )
+
+
+def _weak_means(study: SegmentStudy) -> Iterator[Measure]:
+    """What papers on weak labels state beside the mean IoU of the tissues."""
+    if study.background is not None:
+        yield Measure(MEAN_IOU_ALL, POOLED, "higher", _pooled(_mean(iou_per_class, None)), everyone=True)
+    for text, value in ((MEAN_PRECISION, precision_per_class), (MEAN_RECALL, recall_per_class)):
+        yield Measure(text, POOLED, "higher", _pooled(_mean(value, study.background)))
 
 
 def per_image(

@@ -3,6 +3,9 @@
 Three tasks, three tables. prompted: class and prompt were taken from the truth (an oracle). automatic: no truth at test
 time. weak: no masks in training. A Dice of 0.95 with the true box given and one of 0.85 without are not better and
 worse: they answer different questions.
+
+A weak row may know more than the image: the labels of the whole image that the model itself predicts, or the true ones,
+which nobody has of a new image. Such rows stand beside the others, and each says which it is.
 """
 
 from __future__ import annotations
@@ -18,6 +21,12 @@ Task = Literal["prompted", "automatic", "weak"]
 
 NO_PROMPT = "none"
 ORACLE = "oracle: class and prompt given"
+PREDICTED_LABELS = "predicted image labels"
+LABEL_ORACLE = "label oracle: true image labels"
+WEAK_PROMPTS = (NO_PROMPT, PREDICTED_LABELS, LABEL_ORACLE)
+"""What a weak row was told of the whole image."""
+FLAG = "LABEL ORACLE"
+"""What the name of a row contains that was told the true labels of the judged images."""
 HEADS: dict[Task, str] = {
     "prompted": f"Prompted ({ORACLE})",
     "automatic": "Automatic (no truth at test time)",
@@ -37,8 +46,9 @@ class Protocol:
 
     Attributes:
         task: prompted, automatic or weak.
-        oracle: Whether the truth was used at test time: always of prompted, never of the others.
-        prompt: What a prompted model was given, such as `box` or `3 clicks`; NO_PROMPT otherwise.
+        oracle: Whether the true masks were used at test time: always of prompted, never of the others.
+        prompt: What a prompted model was given, such as `box` or `3 clicks`; of a weak one, one of WEAK_PROMPTS;
+            NO_PROMPT otherwise.
         ignored: What was left out of the score, such as `255 (not labelled)`; sorted.
         split: Digest of the judged items, see `split_digest`.
         classes: Names of the scored classes in the order of the channels.
@@ -67,13 +77,29 @@ class Protocol:
             raise ProtocolError(
                 f"{self.task} with oracle={self.oracle}: prompts are cut from the truth, and nothing else may be"
             )
-        if not self.prompt or (self.prompt == NO_PROMPT) == (self.task == "prompted"):
-            raise ProtocolError(f"{self.task} with prompt {self.prompt!r}: prompted rows, and only they, have a prompt")
+        self._refuse_other_prompt()
         if self.n < 1 or not self.classes or not self.split or not self.scored:
             raise ProtocolError("a protocol states its classes, its split, what was scored and how many (n >= 1)")
         # Lists and unsorted names of a caller must not make another hash of the same conditions.
         object.__setattr__(self, "ignored", tuple(sorted(self.ignored)))
         object.__setattr__(self, "classes", tuple(self.classes))
+
+    def _refuse_other_prompt(self) -> None:
+        if self.task == "weak":
+            if self.prompt not in WEAK_PROMPTS:
+                raise ProtocolError(
+                    f"weak with prompt {self.prompt!r}: a weak row has one of {', '.join(WEAK_PROMPTS)}"
+                )
+        elif not self.prompt or (self.prompt == NO_PROMPT) == (self.task == "prompted"):
+            raise ProtocolError(
+                f"{self.task} with prompt {self.prompt!r}: prompted rows have a prompt, weak ones may name image "
+                "labels, and others have none"
+            )
+
+    @property
+    def label_oracle(self) -> bool:
+        """Whether the row was told the true labels of the judged images."""
+        return self.prompt == LABEL_ORACLE
 
     @property
     def hash(self) -> str:

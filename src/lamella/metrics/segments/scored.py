@@ -6,12 +6,12 @@ Letters: N images, C classes, K sizes of objects.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lamella.metrics.resamples import Resamples
-from lamella.metrics.segments.protocol import Protocol
+from lamella.metrics.segments.protocol import WEAK_PROMPTS, Protocol
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class SegmentStudy:
         sizes_um2: Ends of the sizes of objects.
         control: Counts of the judged model's predictions on other groups' images; None where there is one group.
         seed: Of the resamples.
+        prompts: Name -> what a weak predictor was told of the judged images; nothing where it is not named.
+        against: Names that the judged predictor is compared with; None: all others.
 
     Raises:
         ValueError: A predictor was not scored on every image, or the protocol is of another number of them.
@@ -68,6 +70,8 @@ class SegmentStudy:
     sizes_um2: tuple[float, ...] = ()
     control: Scored | None = None
     seed: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    against: tuple[str, ...] | None = None
     resamples: Resamples = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +81,13 @@ class SegmentStudy:
             if len(scored.matrices) != len(self.items):
                 raise ValueError(f"{name} was scored on {len(scored.matrices)} of {len(self.items)} images")
         object.__setattr__(self, "resamples", Resamples(self.groups, seed=self.seed))
+
+    def protocol_of(self, name: str, other: str | None = None) -> Protocol:
+        """The protocol of a predictor's row; of a difference, that of the one that was told more."""
+        told = [self.prompts.get(each, self.protocol.prompt) for each in (name, other) if each is not None]
+        if self.protocol.task != "weak":
+            return self.protocol
+        return replace(self.protocol, prompt=max(told, key=WEAK_PROMPTS.index))
 
     @property
     def question(self) -> str:

@@ -11,16 +11,18 @@ from lamella.metrics.bootstrap import Estimate
 from lamella.metrics.compared import verdict
 from lamella.metrics.report import Reference, Row
 from lamella.metrics.segments.boundary import F1, HD95
-from lamella.metrics.segments.confusion import dice_per_class, mean_of_present, present
+from lamella.metrics.segments.confusion import dice_per_class, iou_per_class, mean_of_present, present
 from lamella.metrics.segments.measures import (
     IMAGE_DICE,
     MEAN_DICE,
+    MEAN_IOU,
     POOLED,
     Measure,
     measures_of,
     overlaps,
     spread,
 )
+from lamella.metrics.segments.protocol import Protocol
 from lamella.metrics.segments.scored import Scored, SegmentStudy
 
 EXCHANGED = "its predictions of other groups' images"
@@ -45,11 +47,14 @@ def image_table(study: SegmentStudy) -> list[dict[str, object]]:
             line: dict[str, object] = {"item_id": item, "group": group, "predictor": name}
             line |= {"mean_dice": _cell(mean_N[row]), "n_present": int(present_N[row])}
             line |= {f"dice {label}": _cell(dice_NC[row, number]) for number, label in enumerate(study.classes)}
+            if study.protocol.task == "weak":
+                iou_NC = iou_per_class(scored.matrices[row : row + 1])
+                line |= {f"iou {label}": _cell(iou_NC[0, number]) for number, label in enumerate(study.classes)}
             if scored.boundaries is not None:
                 for number, label in study.tissues:
                     line[f"boundary_f1 {label}"] = _cell(scored.boundaries[row, number, F1])
                     line[f"hd95_um {label}"] = _cell(scored.boundaries[row, number, HD95])
-            lines.append({**line, "protocol": study.protocol.hash})
+            lines.append({**line, "protocol": study.protocol_of(name).hash})
     return lines
 
 
@@ -68,7 +73,8 @@ def _rows(study: SegmentStudy, measure: Measure) -> Iterator[Row]:
             continue
         estimate = study.resamples.estimate(found, measure.bounds)
         beside = control if name == study.judged else None
-        yield _row(study, measure, name, estimate, baseline, beside, measure.note(scored))
+        under = study.protocol_of(name)
+        yield _row(study, measure, name, estimate, baseline, beside, measure.note(scored), under)
 
 
 def _row(
@@ -79,6 +85,7 @@ def _row(
     baseline: Reference,
     control: Reference | None = None,
     note: str = "",
+    under: Protocol | None = None,
 ) -> Row:
     return Row(
         study.question,
@@ -90,7 +97,7 @@ def _row(
         measure.better,
         control,
         note,
-        study.protocol,
+        under or study.protocol,
     )
 
 
@@ -113,12 +120,15 @@ def _point(study: SegmentStudy, measure: Measure, scored: Scored) -> float:
 def _differences(study: SegmentStudy) -> tuple[list[Row], list[str]]:
     """The judged model minus each other predictor on the same resamples."""
     rows, sentences = [], []
+    # Weakly trained models are compared by IoU in the literature.
+    said = MEAN_IOU if study.protocol.task == "weak" else MEAN_DICE
+    compared = {MEAN_DICE, IMAGE_DICE, said}
     for measure in overlaps(study):
-        if measure.name not in (MEAN_DICE, IMAGE_DICE):
+        if measure.name not in compared:
             continue
         mine = study.resamples.of([measure.statistic(study.scored[study.judged])])
         for other, scored in study.scored.items():
-            if other == study.judged:
+            if other == study.judged or (study.against is not None and other not in study.against):
                 continue
             found = mine - study.resamples.of([measure.statistic(scored)])
             if not np.isfinite(found.point_R).all():
@@ -126,9 +136,10 @@ def _differences(study: SegmentStudy) -> tuple[list[Row], list[str]]:
             estimate = study.resamples.estimate(found, (-1.0, 1.0))
             difference = replace(measure, name=f"difference: {measure.name}", better="higher")
             name = f"{study.judged} minus {other}"
-            rows.append(_row(study, difference, name, estimate, Reference("no difference", 0.0)))
-            if measure.name == MEAN_DICE:
-                reading = f"{MEAN_DICE} ({POOLED}; higher is better)"
+            none, under = Reference("no difference", 0.0), study.protocol_of(study.judged, other)
+            rows.append(_row(study, difference, name, estimate, none, under=under))
+            if measure.name == said:
+                reading = f"{said} ({POOLED}; higher is better)"
                 sentences.append(
                     verdict(study.question, reading, "higher", study.judged, other, estimate, twin=False, noun="images")
                 )

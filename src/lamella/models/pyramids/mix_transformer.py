@@ -1,4 +1,7 @@
-"""SegFormer's Mix Transformer (MiT-b0 to b5, arXiv 2105.15203) through transformers: strides 4, 8, 16 and 32."""
+"""SegFormer's Mix Transformer (MiT-b0 to b5, arXiv 2105.15203) through transformers: strides 4, 8, 16 and 32.
+
+Prototype-based image prompting (arXiv 2503.12068) leaves out the last halving: 4, 8, 16 and 16, of the same weights.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from lamella.models.pyramids.backbone import Normalised
 from lamella.models.weights import download, listed
 
 Size = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
+LastStride = Literal[32, 16]
 
 # Widths of the four stages and their blocks (table 6 of the paper); heads and reductions are alike in all.
 _NARROW, _WIDE = (32, 64, 160, 256), (64, 128, 320, 512)
@@ -27,6 +31,7 @@ _SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "b4": (_WIDE, (3, 8, 27, 3)),
     "b5": (_WIDE, (3, 6, 40, 3)),
 }
+_USUAL = 32
 _FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 # Of checkpoints with a classifier or a decoder of their own, which is not wanted.
 _UNUSED = ("classifier.", "decode_head.")
@@ -40,11 +45,11 @@ class MixTransformer(Normalised):
         depths: Blocks of the four stages.
         drop_path: Largest probability of leaving a block out in training.
         licence: Of its weights.
+        last_stride: Of the last stage: 32, or 16 where its map is as large as the one before.
     """
 
     kind = "segformer"
-    strides = (4.0, 8.0, 16.0, 32.0)
-    multiple_px = 32
+    multiple_px = 32  # stages attend to their map at a 32nd of the tile, also where the last one is not halved
 
     def __init__(
         self,
@@ -53,13 +58,17 @@ class MixTransformer(Normalised):
         *,
         drop_path: float = 0.1,
         licence: str = "no weights of others",
+        last_stride: LastStride = 32,
     ) -> None:
         super().__init__()
         from transformers import SegformerConfig, SegformerModel  # seconds, and only where it is wanted
 
-        config = SegformerConfig(hidden_sizes=list(widths), depths=list(depths), drop_path_rate=drop_path)
+        config = SegformerConfig(
+            hidden_sizes=list(widths), depths=list(depths), drop_path_rate=drop_path, strides=_steps(last_stride)
+        )
         self.network = SegformerModel(config)
         self.widths, self.depths, self.drop_path, self.licence = tuple(widths), tuple(depths), drop_path, licence
+        self.last_stride, self.strides = last_stride, (4.0, 8.0, 16.0, float(last_stride))
 
     def levels(self, x_BCHW: Tensor) -> list[Tensor]:
         return list(self.network(pixel_values=x_BCHW, output_hidden_states=True).hidden_states)
@@ -70,19 +79,27 @@ class MixTransformer(Normalised):
             "depths": list(self.depths),
             "drop_path": self.drop_path,
             "licence": self.licence,
+            # Not said of the usual network, so that models saved before this was a choice keep their fingerprint.
+            **({} if self.last_stride == _USUAL else {"last_stride": self.last_stride}),
         }
 
 
-def fresh_mix_transformer(size: Size) -> MixTransformer:
+def _steps(last_stride: int) -> list[int]:
+    """By what each stage's patches are apart on the map before."""
+    return [4, 2, 2, 2 if last_stride == _USUAL else 1]
+
+
+def fresh_mix_transformer(size: Size, last_stride: LastStride = 32) -> MixTransformer:
     """A network of this size with weights drawn from torch's random state."""
-    return MixTransformer(*_SIZES[size])
+    return MixTransformer(*_SIZES[size], last_stride=last_stride)
 
 
-def pretrained_mix_transformer(place: str) -> MixTransformer:
+def pretrained_mix_transformer(place: str, last_stride: LastStride = 32) -> MixTransformer:
     """The encoder of a SegFormer checkpoint; its size is the checkpoint's, its decoder is left out.
 
     Args:
         place: A folder with config.json and weights, or a hub id such as nvidia/mit-b0.
+        last_stride: Of the last stage; the weights are the same.
 
     Raises:
         CheckpointError: There is none, it is damaged, or weights are missing.
@@ -101,6 +118,7 @@ def pretrained_mix_transformer(place: str) -> MixTransformer:
             trust_remote_code=False,
             weights_only=True,
             output_loading_info=True,
+            strides=_steps(last_stride),
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(folder, f"it cannot be read ({first_line(error)})", "Download it again.") from error
@@ -111,7 +129,11 @@ def pretrained_mix_transformer(place: str) -> MixTransformer:
         raise CheckpointError(folder, f"its weights are not a SegFormer's: {listed(problems)}", "Download it again.")
     config = network.config
     built = MixTransformer(
-        tuple(config.hidden_sizes), tuple(config.depths), drop_path=config.drop_path_rate, licence=f"that of {place}"
+        tuple(config.hidden_sizes),
+        tuple(config.depths),
+        drop_path=config.drop_path_rate,
+        licence=f"that of {place}",
+        last_stride=last_stride,
     )
     built.network = network
     return built

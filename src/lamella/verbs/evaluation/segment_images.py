@@ -82,7 +82,7 @@ def predicted_channels(
     for model in models:
         pixels = at_model_mpp(model, image, item)
         maps_CYX = predict_image(model, pixels, blend, batch_size=batch_size)
-        maps_CYX = _on_grid(maps_CYX, model.contract.stride, pixels.shape[:2], (height, width))
+        maps_CYX = on_grid(maps_CYX, model.contract.stride, pixels.shape[:2], (height, width))
         order = [model.contract.channels.index(name) for name in channels_of(collection)]
         total = maps_CYX[order] if total is None else total + maps_CYX[order]
     assert total is not None
@@ -125,7 +125,7 @@ def read_channels(path: Path, shape: tuple[int, ...] | None = None) -> np.ndarra
     return channels if shape in (None, channels.shape) and channels.dtype == np.uint8 else None
 
 
-def _on_grid(maps_CYX: np.ndarray, stride: int, shown: tuple[int, ...], wanted: tuple[int, int]) -> np.ndarray:
+def on_grid(maps_CYX: np.ndarray, stride: int, shown: tuple[int, ...], wanted: tuple[int, int]) -> np.ndarray:
     """Maps brought to the image's own grid; where the stride does not divide, they reach over the shown image."""
     if stride > 1:
         height, width = maps_CYX.shape[1] * stride, maps_CYX.shape[2] * stride

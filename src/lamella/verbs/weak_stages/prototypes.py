@@ -1,15 +1,248 @@
-"""Stage 2 of `lamella weak`: prototypes."""
+"""Stage 2 of `lamella weak`: what is typical of each class.
+
+Shapes: N exemplars, K prototypes, D numbers of a feature.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field, model_validator
+
 from lamella.config import Settings
-from lamella.verbs.weak_stages.stage import Stage
+from lamella.data.bags import WeakStudy
+from lamella.errors import ConfigError, LamellaError
+from lamella.formats.digests import file_digest
+from lamella.formats.exemplars import FEATURES_FILE, TABLE_FILE, Exemplars, read_exemplars
+from lamella.formats.tables import write_csv, write_parquet
+from lamella.models.prototype_clusters import Cluster, cluster_classes, told_apart
+from lamella.models.prototypes import PROTOTYPES_FILE, Prototypes, load_prototypes, save_prototypes, unit_length
+from lamella.verbs.weak_stages.features import refuse_missing
+from lamella.verbs.weak_stages.prototype_import import imported
+from lamella.verbs.weak_stages.stage import FEATURES, PROTOTYPES, Stage
+from lamella.view.prototype_pictures import draw_prototypes
+
+CLUSTERS_FILE, MEMBERS_FILE = "clusters.csv", "members.parquet"
+_COLUMNS = ("class", "cluster", "size", "share", "slides", "mean_cosine", "least_cosine",
+            "nearest_slide_id", "nearest_x_px0", "nearest_y_px0")  # fmt: skip
+_BLOCKS = ("class_order", "background", "prototypes", "seed")
+_IGNORED = ("prototypes.pictures",)
+# Below this share over the chance level, nearest prototypes are told to be as good as drawn.
+_LITTLE = 0.1
 
 
 class PrototypeSettings(Settings):
     """Settings of stage 2."""
 
+    k: Annotated[int, Field(ge=1)] = 3
+    """Prototypes of each class."""
+    k_list: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """How many each class has, in class_order; one more for the background, where it has exemplars, or it has `k`."""
+    restarts: Annotated[int, Field(ge=1)] = 10
+    """Starts of the k-means; the best is kept."""
+    representatives: Annotated[int, Field(ge=0)] = 0
+    """0: a prototype is the centre of its cluster. n: the n exemplars nearest to each centre are prototypes, so that a
+    class has n times as many (the paper's code: 5)."""
+    pictures: Annotated[int, Field(ge=0)] = 6
+    """Exemplars shown of each cluster; 0 draws no pictures."""
+    import_from: Path | None = None
+    """Prototypes of elsewhere instead: a folder of this stage, or a file of torch.save with features, k_list and
+    class_order, read without unpickling. Stages 0 and 1 are then not looked at."""
+    import_encoder: str | None = None
+    """The encoder that made an imported file's features, which does not say; needed only where training shows images to
+    that encoder."""
+
+    @model_validator(mode="after")
+    def _import_goes_with_its_encoder(self) -> PrototypeSettings:
+        if self.import_encoder is not None and self.import_from is None:
+            raise ValueError("import_encoder says what made the features of import_from, which is not given")
+        return self
+
 
 def run_prototypes(stage: Stage) -> int:
-    """Do the stage, or find that it is done."""
-    raise NotImplementedError
+    """Do the stage, or find that it is done.
+
+    Raises:
+        LamellaError: Stage 1 is missing, a class has fewer exemplars than prototypes, or an imported file is not of
+            these classes.
+    """
+    settings, folder = stage.config.prototypes, stage.folder(PROTOTYPES)
+    exemplars = None if settings.import_from else _exemplars(stage)
+    inputs = _inputs(stage, exemplars)
+    if (folder / PROTOTYPES_FILE).is_file():
+        stage.claim(PROTOTYPES, _BLOCKS, inputs, ignore=_IGNORED)  # refuses those of other settings or features
+        print(f"done already: {_told(load_prototypes(folder))} in {folder}")
+        return 0
+    # All that can be wrong with the settings shows here, before the folder is taken for them.
+    clusters = [] if exemplars is None else _clusters(stage, exemplars)
+    prototypes = _imported(stage) if exemplars is None else _made(stage, exemplars, clusters)
+    claimed = stage.claim(PROTOTYPES, _BLOCKS, inputs, ignore=_IGNORED)
+    if exemplars is not None:
+        _show(stage, exemplars, clusters, prototypes)
+    save_prototypes(folder, prototypes)
+    print(f"wrote {_told(prototypes)} to {folder}")
+    del claimed  # its lock lasts until here
+    return 0
+
+
+def _imported(stage: Stage) -> Prototypes:
+    settings, study = stage.config.prototypes, stage.study
+    return imported(Path(settings.import_from or ""), settings.import_encoder, study.channels, study.classes)
+
+
+def _clusters(stage: Stage, exemplars: Exemplars) -> list[Cluster]:
+    settings, study = stage.config.prototypes, stage.study
+    return cluster_classes(
+        exemplars.features_ND,
+        _rows_of(exemplars, study),
+        _k_list(settings, exemplars, study),
+        restarts=settings.restarts,
+        seed=stage.config.seed,
+    )
+
+
+def _made(stage: Stage, exemplars: Exemplars, clusters: list[Cluster]) -> Prototypes:
+    """Prototypes of the clusters, with what a reader should know of them."""
+    settings, rows_of = stage.config.prototypes, _rows_of(exemplars, stage.study)
+    rows, counts = _taken(clusters, rows_of, settings.representatives)
+    tile_px = int(exemplars.record["tile_px"])
+    facts: dict[str, Any] = {
+        "clusters": [_row(cluster, rows_of, exemplars.table) for cluster in clusters],
+        "picked_by": _picked_by(exemplars, rows_of),
+        "representatives": settings.representatives,
+        "tile_px": tile_px,
+        "mpp": stage.study.fov_um / tile_px,
+    }
+    vectors = np.stack([each.centre_D for each in clusters]) if rows is None else exemplars.features_ND[rows]
+    encoder, fingerprint = exemplars.record["encoder"], exemplars.record["fingerprint"]
+    made = Prototypes(unit_length(torch.from_numpy(vectors)), tuple(rows_of), counts, encoder, fingerprint, facts)
+    facts["told_apart"] = told_apart(exemplars.features_ND, rows_of, made.features_KD.numpy(), made.class_of_K)
+    return made
+
+
+def _show(stage: Stage, exemplars: Exemplars, clusters: list[Cluster], prototypes: Prototypes) -> None:
+    """Write the tables and pictures, and say how well the classes are told apart."""
+    settings, folder = stage.config.prototypes, stage.folder(PROTOTYPES)
+    write_csv(folder / CLUSTERS_FILE, prototypes.facts["clusters"], _COLUMNS)
+    write_parquet(folder / MEMBERS_FILE, _members(clusters, exemplars.table))
+    if settings.pictures:
+        for path in draw_prototypes(stage.study.by_id, exemplars.table, clusters, folder, shown=settings.pictures):
+            print(f"look at {path}")
+    _say_told_apart(prototypes.facts["told_apart"])
+
+
+def _exemplars(stage: Stage) -> Exemplars:
+    folder = stage.folder(FEATURES)
+    if not (folder / TABLE_FILE).is_file():
+        raise LamellaError(
+            folder / TABLE_FILE, "there are no features yet", "Run `lamella weak features` with the same -o first."
+        )
+    exemplars = read_exemplars(folder)
+    refuse_missing(exemplars.table, stage.study, "")
+    return exemplars
+
+
+def _classes(exemplars: Exemplars, study: WeakStudy) -> tuple[str, ...]:
+    """The classes, and the background where it has exemplars."""
+    there = set(exemplars.classes.tolist())
+    return tuple(name for name in study.channels if name in study.classes or name in there)
+
+
+def _rows_of(exemplars: Exemplars, study: WeakStudy) -> dict[str, np.ndarray]:
+    return {name: exemplars.rows(name) for name in _classes(exemplars, study)}
+
+
+def _k_list(settings: PrototypeSettings, exemplars: Exemplars, study: WeakStudy) -> tuple[int, ...]:
+    """How many clusters each class has.
+
+    Raises:
+        ConfigError: k_list is of another number of classes.
+    """
+    names, given = _classes(exemplars, study), settings.k_list
+    if given is None:
+        return (settings.k,) * len(names)
+    if len(given) == len(study.classes):
+        return (*given, settings.k) if len(names) > len(given) else given
+    if len(given) != len(names):
+        raise ConfigError(
+            [f"prototypes.k_list: {len(given)} numbers, but exemplars are of {len(names)} ({', '.join(names)})"], "weak"
+        )
+    return given
+
+
+def _inputs(stage: Stage, exemplars: Exemplars | None) -> dict[str, Any]:
+    if exemplars is not None:
+        folder = stage.folder(FEATURES)
+        return {
+            "features": file_digest(folder / FEATURES_FILE),
+            "exemplars": file_digest(folder / TABLE_FILE),
+            "encoder_fingerprint": exemplars.record["fingerprint"],
+        }
+    path = stage.config.prototypes.import_from
+    path = path / PROTOTYPES_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise LamellaError(path, "the file does not exist", "Correct prototypes.import_from.")
+    return {"imported": file_digest(path)}
+
+
+def _taken(
+    clusters: list[Cluster], rows_of: dict[str, np.ndarray], representatives: int
+) -> tuple[np.ndarray | None, tuple[int, ...]]:
+    """Exemplars that are prototypes (None: the centres are), and how many prototypes each class has."""
+    if not representatives:
+        return None, tuple(sum(cluster.name == name for cluster in clusters) for name in rows_of)
+    taken = [cluster.rows[:representatives] for cluster in clusters]
+    counts = dict.fromkeys(rows_of, 0)
+    for cluster, rows in zip(clusters, taken, strict=True):
+        counts[cluster.name] += len(rows)
+    return np.concatenate(taken), tuple(counts.values())
+
+
+def _row(cluster: Cluster, rows_of: dict[str, np.ndarray], table: pa.Table) -> dict[str, Any]:
+    """Of clusters.csv. Clusters are counted from 1."""
+    nearest = {name: table.column(name)[int(cluster.rows[0])].as_py() for name in ("slide_id", "x_px0", "y_px0")}
+    return {
+        "class": cluster.name,
+        "cluster": cluster.number + 1,
+        "size": len(cluster.rows),
+        "share": round(len(cluster.rows) / len(rows_of[cluster.name]), 4),
+        "slides": len(set(table.column("slide_id").take(pa.array(cluster.rows)).to_pylist())),
+        "mean_cosine": round(float(cluster.cosines.mean()), 4),
+        "least_cosine": round(float(cluster.cosines.min()), 4),
+        **{f"nearest_{name}": value for name, value in nearest.items()},
+    }
+
+
+def _picked_by(exemplars: Exemplars, rows_of: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    """Class -> the rules by which stage 0 chose its exemplars; empty where it did not say."""
+    if "rule" not in exemplars.table.column_names:
+        return {}
+    rules = np.asarray(exemplars.table.column("rule").to_pylist(), np.str_)
+    return {name: sorted(set(rules[rows].tolist())) for name, rows in rows_of.items()}
+
+
+def _members(clusters: list[Cluster], table: pa.Table) -> pa.Table:
+    """Every exemplar with its cluster (from 1) and its cosine with the centre, in the exemplars' order."""
+    number, cosine = np.zeros(table.num_rows, np.int32), np.zeros(table.num_rows, np.float32)
+    for cluster in clusters:
+        number[cluster.rows], cosine[cluster.rows] = cluster.number + 1, cluster.cosines
+    return table.append_column("cluster", pa.array(number)).append_column("cosine", pa.array(cosine))
+
+
+def _say_told_apart(shares: dict[str, float]) -> None:
+    listed = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
+    print(f"exemplars whose nearest prototype is of their class: {listed}")
+    if len(shares) > 1 and np.mean(list(shares.values())) < 1 / len(shares) + _LITTLE:
+        print(
+            "note: this encoder hardly tells these classes apart, or most exemplars are of other tissue than their "
+            "label says; prototypes can then help little. Look at the pictures."
+        )
+
+
+def _told(prototypes: Prototypes) -> str:
+    counts = ", ".join(f"{k} of {name}" for name, k in zip(prototypes.classes, prototypes.k_list, strict=True))
+    return f"{len(prototypes.features_KD)} prototypes ({counts}; {prototypes.dim} numbers each)"

@@ -1,0 +1,320 @@
+"""Batches of weakly labelled tiles as a pure function of the step.
+
+Labels of patches: each sample is a tile with labels of its own. Labels of slides: each sample is a bag, of which several
+tiles are drawn; its label is repeated for them, and `bag` says which belong together. Where the label of a slide is to
+be taken for each tile's own (a control), that is the method's doing, not the batch's.
+
+Whether a tile or slide shows background is not known, unless it shows none of the classes: then it does.
+
+Shapes: B samples of a step, T tiles of a sample (1 with labels of patches), C channels (the classes, then the
+background where there is one), H = W = tile_px.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from lamella.config import Settings
+from lamella.data.bags import Bag, LabelsAre, WeakStudy
+from lamella.data.image_augment import NoColour
+from lamella.data.kept import Kept
+from lamella.data.sample import Batch
+from lamella.data.segmentation_augment import Labelled, SegmentationAugmentSettings, augmented
+from lamella.errors import DatasetError
+from lamella.geometry import Box
+from lamella.slides.slide import SlideCache
+
+# What a random number is for: each use has its own stream at every position. Other first numbers than other samples of
+# the package have, so that two methods of one seed share no draws by accident.
+_PLACE, _AUGMENT = range(24, 26)
+_ROUNDING_PX0 = 1e-6  # a field that is larger than its slide by this much is as large as it
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class BagBatchSettings(Settings):
+    """How tiles are drawn for training."""
+
+    batch_size: Count = 10
+    """Samples of one optimiser step, over all processes together: tiles with labels of patches, slides with labels of
+    slides."""
+    tiles_per_bag: Count = 8
+    """Tiles drawn of each slide (labels of slides); a slide with fewer gives some of them again, varied anew."""
+    sampler: Literal["balanced", "uniform"] = "balanced"
+    """balanced: a class (or none of them, where that occurs), then a group (patient) that has it, then a slide, then
+    tiles: rare classes come as often as common ones. uniform: every slide, or tile with a label, is equally likely."""
+    samples_per_epoch: Count | None = None
+    """Samples of an epoch; null is as many as there are: tiles with labels, or slides."""
+    mpps: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Multi-level tiles: each slide is shown at one of these micrometres per pixel, drawn at random, around the same
+    places and with the same number of pixels. Empty: at data.mpp. Only with labels of slides: a wider or narrower field
+    has other contents than the patch that was labelled."""
+    augment: SegmentationAugmentSettings = SegmentationAugmentSettings(
+        elastic=0, stain_scale=0.2, stain_shift=0.1, colour=NoColour()
+    )
+    """How tiles are varied."""
+    workers: Annotated[int, Field(ge=0)] = 1
+    """Processes that read ahead; 0 reads in the training process. The samples are the same either way."""
+    cache_mb: Annotated[float, Field(ge=0)] = 1024
+    """Decoded tiles kept in memory by each process."""
+    max_open_slides: Count = 8
+    """Slides held open in each process."""
+
+
+@dataclass
+class _Open:
+    """What one process holds open. A handle is never shared with the process that a worker was forked from."""
+
+    process: int
+    slides: SlideCache
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tiles of one sample."""
+
+    bag: int
+    rows: tuple[int, ...]
+    mpp: float
+
+
+class BagBatches:
+    """The batches of some bags.
+
+    Args:
+        study: What the bags are of.
+        bags: Those that are drawn from; bags and tiles without a label are left out.
+        settings: How.
+        seed: Of every draw.
+
+    Raises:
+        DatasetError: Nothing has a label; labels of patches are asked of slides that have one for several tiles; or a
+            field of `mpps` does not fit into a slide.
+    """
+
+    def __init__(self, study: WeakStudy, bags: Sequence[Bag], settings: BagBatchSettings, seed: int) -> None:
+        self.study, self.settings, self.seed, self.labels_are = study, settings, seed, study.labels_are
+        self.bags = [bag for bag in bags if len(bag) and (bag.labels is not None or bag.tile_labels is not None)]
+        if not self.bags:
+            raise DatasetError("labels", "no slide that is trained on has one", "Check labels and split.")
+        self._units = _units(self.bags, self.labels_are)
+        self._strata = _strata(self.bags, self._units, self.labels_are)
+        self._check_mpps()
+        self._kept: Kept[np.ndarray] = Kept(settings.cache_mb)
+        self._open: _Open | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": None}
+
+    def __len__(self) -> int:
+        """Samples that are told apart: tiles with labels, or slides."""
+        return len(self._units)
+
+    @property
+    def tiles_per_sample(self) -> int:
+        return self.settings.tiles_per_bag if self.labels_are == "slide" else 1
+
+    @property
+    def tiles_per_epoch(self) -> int:
+        """Tiles of an epoch: what the budget counts as images."""
+        return (self.settings.samples_per_epoch or len(self)) * self.tiles_per_sample
+
+    @property
+    def tiles_per_step(self) -> int:
+        return self.settings.batch_size * self.tiles_per_sample
+
+    def positions(self, step: int, rank: int = 0, world_size: int = 1) -> range:
+        """Positions of a rank's share of a step; the ranks' shares follow each other."""
+        batch = self.settings.batch_size
+        return range(step * batch + rank * batch // world_size, step * batch + (rank + 1) * batch // world_size)
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
+        """The rank's share of the batch of a step.
+
+        Returns:
+            image: uint8 (B * T, 3, H, W).
+            label: uint8 (B * T, C), 0 or 1; that of its slide where slides are labelled.
+            known: uint8 (B * T, C), 1 where the label is known.
+            bag: int64 (B * T,), equal for the tiles of one sample. Only where slides are labelled.
+            position: int64 (B * T,).
+
+        Raises:
+            SlideError: Pixels cannot be read; nothing is put in their place.
+        """
+        positions = self.positions(step, rank, world_size)
+        side, tiles = self.study.tile_px, self.tiles_per_sample
+        images = np.empty((len(positions) * tiles, 3, side, side), np.uint8)
+        labels, known = [], []
+        for number, position in enumerate(positions):
+            drawn = self.drawn(position)
+            for place, row in enumerate(drawn.rows):
+                pixels = self._varied(drawn, row, position * tiles + place)
+                images[number * tiles + place] = np.moveaxis(pixels, -1, 0)
+                label_C, known_C = self.target(drawn.bag, row)
+                labels.append(label_C)
+                known.append(known_C)
+        position = np.repeat(np.array(positions, np.int64), tiles)
+        batch = {
+            "image": torch.from_numpy(images),
+            "label": torch.from_numpy(np.stack(labels)),
+            "known": torch.from_numpy(np.stack(known)),
+            "position": torch.from_numpy(position),
+        }
+        return {**batch, "bag": torch.from_numpy(position)} if self.labels_are == "slide" else batch
+
+    def drawn(self, position: int) -> Drawn:
+        """Which tiles the sample of a position has; no pixels are read."""
+        rng = np.random.default_rng((_PLACE, position, 0, self.seed))
+        number, row = self._drawn_unit(rng)
+        mpp = float(rng.choice(self.settings.mpps)) if self.settings.mpps else self.study.mpp
+        if row is not None:
+            return Drawn(number, (row,), mpp)
+        tiles, wanted = len(self.bags[number]), self.tiles_per_sample
+        order = np.concatenate([rng.permutation(tiles) for _ in range(-(-wanted // tiles))])
+        return Drawn(number, tuple(int(each) for each in order[:wanted]), mpp)
+
+    def target(self, number: int, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """(C,) uint8 labels, and which of them are known, of a tile of bag `number`."""
+        return target_of(self.study, _labels(self.bags[number], row, self.labels_are))
+
+    # ---- pixels -----------------------------------------------------------------------------------------------------
+
+    def tiles(self, number: int, rows: Sequence[int], mpp: float | None = None) -> torch.Tensor:
+        """uint8 (n, 3, H, W): tiles of bag `number` as they are."""
+        pixels = [self._tile(number, row, mpp or self.study.mpp) for row in rows]
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        """Close the slides that this process holds open."""
+        if self._open is not None and self._open.process == os.getpid():
+            self._open.slides.close()
+        self._open = None
+
+    def _varied(self, drawn: Drawn, row: int, tile: int) -> np.ndarray:
+        rng = np.random.default_rng((_AUGMENT, tile, 0, self.seed))
+        return augmented(Labelled(self._tile(drawn.bag, row, drawn.mpp)), self.settings.augment, rng).pixels_YXC
+
+    def _tile(self, number: int, row: int, mpp: float) -> np.ndarray:
+        return self._kept.get((number, row, mpp), lambda: self._read(self.bags[number], row, mpp))
+
+    def _read(self, bag: Bag, row: int, mpp: float) -> np.ndarray:
+        slides = self._handles()
+        box = field_px0(bag, row, self.study, mpp)
+        (pixels,) = slides.get(bag.wsi_path, bag.mpp_stated).read_many([box], mpp)
+        return pixels
+
+    def _handles(self) -> SlideCache:
+        if self._open is None or self._open.process != os.getpid():
+            self._open = _Open(os.getpid(), SlideCache(self.settings.max_open_slides))
+        return self._open.slides
+
+    # ---- draws ------------------------------------------------------------------------------------------------------
+
+    def _drawn_unit(self, rng: np.random.Generator) -> tuple[int, int | None]:
+        """Number of a bag, and of a tile of it where tiles have labels of their own."""
+        if self.settings.sampler == "uniform":
+            return self._units[int(rng.integers(len(self._units)))]
+        groups = self._strata[int(rng.integers(len(self._strata)))]
+        bags = groups[int(rng.integers(len(groups)))]
+        units = bags[int(rng.integers(len(bags)))]
+        return units[int(rng.integers(len(units)))]
+
+    def _check_mpps(self) -> None:
+        wider = [mpp for mpp in self.settings.mpps if mpp != self.study.mpp]
+        if wider and self.labels_are == "patch":
+            raise DatasetError(
+                "train.batches.mpps",
+                "a patch's label is of the field that was labelled, and a wider or narrower one shows something else",
+                "Leave it empty, or use labels of slides.",
+            )
+        for mpp in wider:
+            side_um = mpp * self.study.tile_px
+            small = [bag.slide_id for bag in self.bags if min(bag.frame.size_um) < side_um - _ROUNDING_PX0]
+            if small:
+                raise DatasetError(
+                    "train.batches.mpps",
+                    f"a field of {side_um:g} um ({self.study.tile_px} px at {mpp:g}) is larger than {len(small)} "
+                    f"slide(s): {', '.join(small[:5])}",
+                    "Leave that spacing out.",
+                )
+
+
+def target_of(study: WeakStudy, labels_C: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(C,) uint8 labels of all channels, and which are known.
+
+    Background is unknown beside any class: how much of a tumour slide is something else, nobody has said. Only where
+    nothing else is, it is certain.
+    """
+    label, known = np.array(labels_C, np.uint8), np.ones(len(labels_C), np.uint8)
+    if study.background is None:
+        return label, known
+    certain = np.uint8(not label.any())
+    return np.append(label, certain), np.append(known, certain)
+
+
+def field_px0(bag: Bag, row: int, study: WeakStudy, mpp: float) -> Box:
+    """The field of a tile in level-0 pixels; at another spacing it is wider or narrower around the same centre.
+
+    A wider field is moved so that it lies on the slide: no made-up pixels are learned from.
+    """
+    frame = bag.frame
+    x0, y0 = (float(value) for value in bag.corners_px0[row])
+    own_x, own_y = study.fov_um / frame.mpp_x, study.fov_um / frame.mpp_y
+    if mpp == study.mpp:
+        return Box(x0, y0, x0 + own_x, y0 + own_y)
+    side_um = mpp * study.tile_px
+    side_x, side_y = side_um / frame.mpp_x, side_um / frame.mpp_y
+    x0 = min(max(0.0, x0 + (own_x - side_x) / 2), frame.width_px - side_x)
+    y0 = min(max(0.0, y0 + (own_y - side_y) / 2), frame.height_px - side_y)
+    return Box(x0, y0, x0 + side_x, y0 + side_y)
+
+
+def _labels(bag: Bag, row: int, labels_are: LabelsAre) -> tuple[int, ...]:
+    """Of a tile: its own, or its bag's."""
+    if labels_are == "patch" and bag.tile_labels is not None:
+        return tuple(int(value) for value in bag.tile_labels[row])
+    if bag.labels is None:
+        raise ValueError(f"{bag.slide_id} has no label")
+    return bag.labels
+
+
+def _units(bags: Sequence[Bag], labels_are: LabelsAre) -> list[tuple[int, int | None]]:
+    """What can be drawn: (bag, None) where slides are labelled, (bag, tile) where patches are."""
+    if labels_are == "slide":
+        unlabelled = [bag.slide_id for bag in bags if bag.labels is None]
+        if unlabelled:
+            raise DatasetError(
+                "data.labels_are=slide",
+                f"{len(unlabelled)} slide(s) have labels of tiles and none of their own: {', '.join(unlabelled[:5])}",
+                "Set data.labels_are=patch.",
+            )
+        return [(number, None) for number in range(len(bags))]
+    shared = [bag.slide_id for bag in bags if bag.tile_labels is None and len(bag) > 1]
+    if shared:
+        raise DatasetError(
+            "data.labels_are=patch",
+            f"{len(shared)} slide(s) have one label for several tiles: {', '.join(shared[:5])}",
+            "Set data.labels_are=slide: then the label is the slide's, and its tiles are pooled.",
+        )
+    return [(number, row) for number, bag in enumerate(bags) for row in range(len(bag))]
+
+
+def _strata(
+    bags: Sequence[Bag], units: Sequence[tuple[int, int | None]], labels_are: LabelsAre
+) -> list[list[list[list[tuple[int, int | None]]]]]:
+    """Classes that occur (then "none of them", where it does) > groups > bags > what can be drawn."""
+    found: dict[int, dict[str, dict[int, list[tuple[int, int | None]]]]] = {}
+    for unit in units:
+        number, row = unit
+        labels = _labels(bags[number], row or 0, labels_are)
+        for stratum in [c for c, value in enumerate(labels) if value] or [len(labels)]:
+            groups = found.setdefault(stratum, {})
+            groups.setdefault(bags[number].group, {}).setdefault(number, []).append(unit)
+    return [[list(of_bag.values()) for of_bag in found[stratum].values()] for stratum in sorted(found)]
