@@ -1,9 +1,10 @@
-"""Stage 5 of `lamella weak` beside the dense engine alone: how much of the engine's speed is left with all its files.
+"""Stage 5 of `lamella weak` beside the dense engine: how much of the engine's speed is left.
 
-    python -m benchmarks.weak_predict [--side 3200] [--rounds 3] [--model mit|efficientnet]
+    python benchmarks/weak_predict.py [--side 4800] [--rounds 3] [--model mit|efficientnet]
 
-The engine alone makes the two rasters. Stage 5 makes the same, refines them (closing, small pieces, as by default), and
-writes mask, confidence maps, outlines, picture, tiles and metadata. Each round does both, in turn the other first.
+rasters: the engine's two rasters and nothing else. predict: what `lamella predict` makes of them too: label TIFF,
+outlines, picture. stage 5: mask, confidence maps, outlines, picture, table of tiles; with the source's post-processing
+(closing, edges, small pieces) and without. Each round does all, every other round in the opposite order.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.predicting import MPP, write_repeating_slide
-from lamella.dense.engine import DenseSettings, predict_slide
+from lamella.dense.engine import predict_slide
 from lamella.dense.exports import ExportSettings
 from lamella.dense.runtime import Runtime
 from lamella.models.prototype_segmenter import PrototypeSegmenter
@@ -25,15 +27,16 @@ from lamella.models.prototypes import random_prototypes
 from lamella.models.weak_building import WeakModelSettings, make_weak_model
 from lamella.slides.manifest import find_slides
 from lamella.slides.slide import open_slide
+from lamella.verbs.prediction import PredictSlide, ToPredict
 from lamella.verbs.weak_stages.prediction_job import SegmentSlide, ToSegment
 from lamella.verbs.weak_stages.prediction_settings import PredictionSettings
+from lamella.view.class_colours import class_colours
+from predicting import MPP, write_repeating_slide
 
 CLASSES, TILE_PX = ("tumor", "stroma", "lymphocytes", "necrosis"), 224
-NO_FILES = ExportSettings(label_tiff=False, geojson=False)
-WAYS = {
-    "stage 5": {},
-    "stage 5 without refinement": {"refine": {"morphological_op": "none", "min_component_size": 0}},
-}
+PLAIN = {"morphological_op": "none", "min_component_size": 0, "edge_refinement": False}
+STAGE_5: dict[str, dict[str, Any]] = {"stage 5 without post-processing": {"refine": PLAIN}, "stage 5": {}}
+BESIDE = ("rasters", "predict")
 
 
 def network(kind: str) -> PrototypeSegmenter:
@@ -45,19 +48,39 @@ def network(kind: str) -> PrototypeSegmenter:
     )
 
 
-def engine_alone(model: PrototypeSegmenter, slide: Path, folder: Path, settings: PredictionSettings) -> float:
-    dense: DenseSettings = settings.dense(everywhere=True, within=False)
+def rasters(model: PrototypeSegmenter, slide: Path, folder: Path, settings: PredictionSettings) -> float:
     with open_slide(slide) as opened:
         began = time.perf_counter()
         predict_slide(
             model,
             opened,
             folder,
-            dense,
+            settings.dense(everywhere=True, within=False),
             runtime=Runtime(batch_size=settings.batch_size, threads=settings.threads),
-            exports=NO_FILES,
+            exports=ExportSettings(label_tiff=False, geojson=False),
         )
         return time.perf_counter() - began
+
+
+def predict(model: PrototypeSegmenter, slide: Path, folder: Path, settings: PredictionSettings) -> float:
+    work = PredictSlide(
+        spec="",
+        fingerprint=model.fingerprint,
+        folder=folder,
+        settings=settings.dense(everywhere=True, within=False),
+        exports=ExportSettings(),
+        colours=class_colours(model.contract.channels),
+        overlay=True,
+        dct_scaling=False,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+        device="cpu",
+        precision="fp32",
+        model=model,
+    )
+    began = time.perf_counter()
+    work(ToPredict("slide", slide, None))
+    return time.perf_counter() - began
 
 
 def stage_5(model: PrototypeSegmenter, slide: Path, folder: Path, settings: PredictionSettings) -> tuple[float, int]:
@@ -70,38 +93,41 @@ def stage_5(model: PrototypeSegmenter, slide: Path, folder: Path, settings: Pred
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=3200)
+    parser.add_argument("--side", type=int, default=4800)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", choices=["mit", "efficientnet"], default="mit")
     given = parser.parse_args()
     torch.manual_seed(0)
     model = network(given.model)
-    seconds: dict[str, list[float]] = {name: [] for name in ("the engine alone", *WAYS)}
+    seconds: dict[str, list[float]] = {name: [] for name in (*BESIDE, *STAGE_5)}
     tiles = 0
     for turn in range(given.rounds + 1):
         with tempfile.TemporaryDirectory() as place:
             slide = Path(place) / "slide.tif"
             write_repeating_slide(slide, given.side, given.side)
-            names = list(seconds) if turn % 2 else list(reversed(seconds))
-            for name in names:
-                settings = PredictionSettings.model_validate({"device": "cpu", **WAYS.get(name, {})})
-                if name in WAYS:
-                    took, tiles = stage_5(model, slide, Path(place) / name, settings)
+            for name in list(seconds) if turn % 2 else list(reversed(seconds)):
+                settings = PredictionSettings.model_validate({"device": "cpu", **STAGE_5.get(name, {})})
+                folder = Path(place) / name
+                if name in STAGE_5:
+                    took, tiles = stage_5(model, slide, folder, settings)
                 else:
-                    took = engine_alone(model, slide, Path(place) / name, settings)
+                    took = (rasters if name == "rasters" else predict)(model, slide, folder, settings)
                 if turn:  # the first is for warming up
                     seconds[name].append(took)
-    alone = seconds["the engine alone"]
     print(
         f"{given.model}, {given.side} x {given.side} px from a JPEG TIFF, {tiles} tiles of {TILE_PX} px, "
-        f"{len(CLASSES) + 1} channels: the dense engine alone {tiles / statistics.median(alone):.2f} tiles/s"
+        f"{len(CLASSES) + 1} channels, n {given.rounds}"
     )
-    for name in WAYS:
-        ratios = [one / other for one, other in zip(alone, seconds[name], strict=True)]
-        print(
-            f"{name}: {tiles / statistics.median(seconds[name]):.2f} tiles/s, {statistics.median(ratios):.3f} of the "
-            f"engine's speed ({min(ratios):.3f} to {max(ratios):.3f}), n {given.rounds}"
-        )
+    for name, took in seconds.items():
+        print(f"{name}: {tiles / statistics.median(took):.2f} tiles/s" + "".join(beside(took, seconds)))
+
+
+def beside(took: list[float], seconds: dict[str, list[float]]) -> Iterator[str]:
+    """What of the others' speed it has."""
+    for name in BESIDE:
+        if took is not seconds[name]:
+            ratios = [other / one for one, other in zip(took, seconds[name], strict=True)]
+            yield f"; {statistics.median(ratios):.3f} of {name} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
+from lamella.models.pyramids import mix_transformer
 from lamella.slides.phantom_cohort import CohortPlan, write_cohort
 
 PLAN = CohortPlan(slides=(4, 2, 2), size_px=512, tile_px=64, patches=4, seed=3)
@@ -28,8 +31,22 @@ STUDY: dict[str, Any] = {
     "coordinates": {"num_per_class": 2, "samples_per_wsi": 6},
     "features": {"encoder": "colour-stats", "batch_size": 8},
     "prototypes": {"k": 2, "restarts": 1},
-    "train": {},
+    "train": {
+        "method": {"model": {"backbone": {"name": "segformer"}, "from_scratch": True}},
+        "batches": {"batch_size": 2, "tiles_per_bag": 2, "workers": 0},
+        "budget": {"epochs": 1},
+        "device": "cpu",
+    },
+    "evaluate": {"device": "cpu"},
+    "predict": {"device": "cpu"},
 }
+
+
+@contextmanager
+def tiny_network() -> Iterator[None]:
+    """Within it, MiT-b0 has four blocks of 8 to 64 numbers."""
+    with patch.dict(mix_transformer._SIZES, b0=((8, 16, 40, 64), (1, 1, 1, 1))):
+        yield
 
 
 def tiny_cohort(folder: Path) -> Path:

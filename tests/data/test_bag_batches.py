@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.data.tiny_bags import TILE, bag_of, colour_of, study_of
 
 from lamella.data.bag_batches import BagBatches, BagBatchSettings, field_px0, target_of
 from lamella.data.segmentation_augment import NO_CHANGE, SegmentationAugmentSettings
 from lamella.errors import DatasetError, SlideError
-from tests.data.tiny_bags import TILE, bag_of, colour_of, study_of
 
 PLAIN = SegmentationAugmentSettings(**NO_CHANGE)  # type: ignore[arg-type]
 

@@ -84,6 +84,18 @@ def test_arrays_that_name_their_slides(tmp_path: Path) -> None:
     assert "x.png: no slide goes by this name" in problems({**settings, "coordinates": file})
 
 
+def test_a_folder_may_hold_coordinates_of_other_slides(tmp_path: Path) -> None:
+    """Stage 5 looks at some slides and is given the folder of all; a file that mixes both is a mistake."""
+    settings = with_files(tmp_path)
+    named(settings["coordinates"] / "z.npy", ["z.png"] * 3)
+    study = opened(settings)
+    assert [bag.slide_id for bag in study.bags] == ["a", "b", "c", "d"]
+    assert any("1 files are of no slide that was given (z.npy)" in note for note in study.notes)
+    (settings["coordinates"] / "a.npy").unlink()
+    named(settings["coordinates"] / "z.npy", ["z.png", "a", "a"])
+    assert "z.png: no slide goes by this name" in problems(settings)
+
+
 def test_coordinates_of_another_slide_are_refused(tmp_path: Path) -> None:
     """Issue 6, bad input: coordinates of another slide. Name of the file and name inside must agree."""
     settings = with_files(tmp_path)
@@ -146,7 +158,7 @@ def test_tiles_of_another_size_are_refused(tmp_path: Path) -> None:
     named(settings["coordinates"] / "a.npy", ["a"] * 3, side_px0=np.full(3, 48.0), read_px=np.full(3, 48))
     found = problems(settings)
     assert "its tiles are 24 um wide, the study's 16 um (32 px at 0.5 um)" in found
-    assert "Set data.tile_px=48, or data.mpp=0.75" in found
+    assert "data.tile_px=48, or of data.mpp=0.75" in found
 
 
 def test_levels_are_respected(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def bag_of(
     )
 
 
-def study_of(bags: Sequence[Bag], *, labels_are: LabelsAre = "slide", background: str | None = "background") -> WeakStudy:
+def study_of(
+    bags: Sequence[Bag], *, labels_are: LabelsAre = "slide", background: str | None = "background"
+) -> WeakStudy:
     values = {"red": (1,), "blue": (2,), "background": (0,)}
     return WeakStudy(CLASSES, background, tuple(bags), 0.5, TILE, values, "patient", (), labels_are)

@@ -72,7 +72,8 @@ def test_sides_fit_at_every_spacing():
 
 
 @pytest.mark.parametrize(
-    ("scales", "words"), [([1, 1.5], "whole multiple of the smallest, 1"), ([], "positive"), ([0, 1], "positive"), ([1, 1], "different")]
+    ("scales", "words"),
+    [([1, 1.5], "whole multiple of the smallest, 1"), ([], "positive"), ([0, 1], "positive"), ([1, 1], "different")],
 )
 def test_scales_that_make_no_sense_are_refused(scales, words):
     with pytest.raises(LamellaError, match=words):

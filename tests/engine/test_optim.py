@@ -36,6 +36,13 @@ def test_without_warm_up_the_rate_starts_at_its_peak() -> None:
     assert learning_rate(0.0, OptimSettings(warmup=0)) == 2e-4
 
 
+@pytest.mark.parametrize(("progress", "expected"), [(0.2, 2e-4), (0.4, 1.5025e-4), (1.0, 1e-6)])
+def test_the_rate_can_fall_on_a_line(progress: float, expected: float) -> None:
+    linear = OptimSettings(warmup=0.2, decay="linear")
+    assert learning_rate(progress, linear) == pytest.approx(expected, rel=1e-12)
+    assert learning_rate(0.1, linear) == learning_rate(0.1, SETTINGS)
+
+
 @pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.04), (0.5, 0.07), (1.0, 0.1)])
 def test_the_weight_decay_grows_along_a_cosine(progress: float, expected: float) -> None:
     assert weight_decay(progress, SETTINGS) == pytest.approx(expected, rel=1e-12)

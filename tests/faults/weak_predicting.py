@@ -1,4 +1,4 @@
-"""`lamella weak predict` killed in mid-slide, and on a disk that fills up in mid-slide; compared with an undisturbed run.
+"""`lamella weak predict` killed in mid-slide, or on a disk that fills up there; compared with an undisturbed run.
 
     python -m tests.faults.weak_predicting FOLDER kill [--kills 5]
     unshare -rm python -m tests.faults.weak_predicting FOLDER disk [--steps 3]

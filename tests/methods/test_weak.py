@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.models.tiny_weak import prototypes, tiles, tiny_weak
 from torch import Tensor
 
 from lamella.errors import ConfigError
@@ -14,12 +15,13 @@ from lamella.methods.weak import WeakMethod, scale_weights
 from lamella.methods.weak_losses import ContrastSettings, WeakLossSettings
 from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
 from lamella.models.vit import ViTSettings
-from tests.models.tiny_weak import prototypes, tiles, tiny_weak
 
 NO_TERMS: dict[str, Any] = {"contrast": ContrastSettings(weight=0), "total_variation": 0, "sparsity": 0}
 
 
-def batch_of(label: list[list[int]], known: list[list[int]] | None = None, bag: list[int] | None = None) -> dict[str, Tensor]:
+def batch_of(
+    label: list[list[int]], known: list[list[int]] | None = None, bag: list[int] | None = None
+) -> dict[str, Tensor]:
     batch = {"image": tiles(len(label)), "label": torch.tensor(label, dtype=torch.uint8)}
     batch["known"] = torch.ones_like(batch["label"]) if known is None else torch.tensor(known, dtype=torch.uint8)
     return batch if bag is None else {**batch, "bag": torch.tensor(bag)}
@@ -128,7 +130,10 @@ def test_a_term_of_weight_0_is_not_logged() -> None:
 
 def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     loss = WeakLossSettings(
-        contrast=ContrastSettings(weight=0.5, foreground=2, background=3), total_variation=0.7, sparsity=0.9, mean_map=0.2
+        contrast=ContrastSettings(weight=0.5, foreground=2, background=3),
+        total_variation=0.7,
+        sparsity=0.9,
+        mean_map=0.2,
     )
     total, logs = WeakMethod(tiny_weak(), loss)(batch_of([[1, 0, 0], [0, 1, 0]]))
     expected = (
@@ -162,7 +167,10 @@ def test_the_encoder_sees_masked_tiles_and_the_mask_learns() -> None:
     contract = InputContract(mpp=0.5, size_px=32, mean=(0.5,) * 3, std=(0.5,) * 3, patch_px=16, dim=20)
     encoder = ViTEncoder(fresh_vit(vit, 0), contract, "tiny")
     settings = WeakLossSettings(
-        contrast=ContrastSettings(weight=1, features="encoder"), total_variation=0, sparsity=0, scale_weights=(0, 0, 0, 1)
+        contrast=ContrastSettings(weight=1, features="encoder"),
+        total_variation=0,
+        sparsity=0,
+        scale_weights=(0, 0, 0, 1),
     )
     method = WeakMethod(tiny_weak().train(), settings, encoder=encoder, mpp=0.5)
     assert not any(name.startswith("_encoder") for name in method.state_dict())

@@ -78,7 +78,9 @@ def test_each_positive_is_the_mean_over_a_samples_positives() -> None:
     single = []
     for query, mine, rest in zip(queries, own, others, strict=True):
         alone = [
-            info_nce(query[None], prototypes, torch.nn.functional.one_hot(k, len(prototypes)).bool()[None], rest[None], 0.5)
+            info_nce(
+                query[None], prototypes, torch.nn.functional.one_hot(k, len(prototypes)).bool()[None], rest[None], 0.5
+            )
             for k in torch.nonzero(mine)[:, 0]
         ]
         single.append(torch.stack(alone).mean())
@@ -128,6 +130,16 @@ def test_a_region_of_nothing_has_finite_gradients() -> None:
     info_nce(queries, torch.eye(2, 4), own, ~own, 0.07).backward()
     assert queries.grad is not None
     assert queries.grad.isfinite().all()
+
+
+def test_losses_are_in_32_bits_under_autocast() -> None:
+    queries, prototypes, own, others = drawn(1)
+    features, tile, weights = torch.randn(2, 3, 4, 4), torch.tensor([0, 1]), torch.rand(2, 4, 4)
+    exact = info_nce(queries, prototypes, own, others, 0.07), masked_means(features, tile, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = info_nce(queries, prototypes, own, others, 0.07), masked_means(features, tile, weights)
+    assert all(each.dtype == torch.float32 for each in found)
+    torch.testing.assert_close(found, exact)
 
 
 # ---- classification -------------------------------------------------------------------------------------------------

@@ -45,9 +45,7 @@ def test_what_is_left_out_is_not_seen() -> None:
     weights[:, :16] = 1
     changed = images()
     changed[:, :, 16:] = 7
-    torch.testing.assert_close(
-        masked_features(encoder, images(), weights), masked_features(encoder, changed, weights)
-    )
+    torch.testing.assert_close(masked_features(encoder, images(), weights), masked_features(encoder, changed, weights))
 
 
 def test_the_mask_has_a_gradient_and_the_encoder_none() -> None:

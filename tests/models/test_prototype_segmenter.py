@@ -82,9 +82,9 @@ def test_a_frozen_backbone_stays_as_it_is_while_the_head_learns() -> None:
     assert model.training
     assert not any(module.training for module in model.backbone.modules())
     assert tiny_weak().train().backbone.training
-    maps = model.forward_scales(tiles())
-    assert not maps.features[0].requires_grad or model.scores.lifts[0].norm.weight.requires_grad
-    assert all(each.requires_grad for each in model.scores.parameters())
+    sum(each.mean() for each in model.forward_scales(tiles()).class_maps if each is not None).backward()
+    assert all(each.grad is None for each in model.backbone.parameters())
+    assert all(each.grad is not None for each in model.scores.parameters())
 
 
 @pytest.mark.parametrize(("pooling", "expected"), [("mean", 0.5), ("max", 3.0), ("top", 2.5)])
@@ -147,3 +147,28 @@ def test_other_weights_or_another_background_have_another_fingerprint() -> None:
     with torch.no_grad():
         model.scores.prototypes_KD[0] += 0.1
     assert model.fingerprint != tiny_weak().fingerprint
+
+
+@pytest.mark.parametrize("settings", [{}, {"merge": "max", "project": 6, "unit_prototypes": False}, {"scores": "linear"}])
+def test_half_precision_is_nearly_the_same_and_losses_see_32_bits(settings: dict[str, object]) -> None:
+    model, images = tiny_weak(pooling="attention", **settings), tiles()
+    expected = model.maps(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = model.forward_scales(images)
+        found = model.maps(images)
+        logits, features = model.tile_answers(images)
+        assert model.bag_logits(logits, features).isfinite().all()
+    assert all(each.dtype == torch.float32 for each in maps.class_maps if each is not None)
+    assert (found.dtype, logits.dtype, features.dtype) == (torch.float32,) * 3
+    assert (found - expected).abs().mean() < 0.02
+
+
+def test_prototypes_can_be_merged_in_another_way_when_the_model_is_used() -> None:
+    """As upstream does: the mean in training, the softmax in its maps."""
+    model, images = tiny_weak(merge_used="softmax"), tiles()
+    alike, mean = tiny_weak(merge="softmax"), tiny_weak()
+    assert torch.equal(model.maps(images), alike.maps(images))
+    assert torch.equal(model.tile_logits(images), alike.tile_logits(images))
+    for one, other in zip(model.forward_scales(images).class_maps, mean.forward_scales(images).class_maps, strict=True):
+        assert torch.equal(one, other)
+    assert not torch.allclose(model.maps(images), mean.maps(images), atol=1e-4)

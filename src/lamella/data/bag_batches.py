@@ -1,8 +1,8 @@
 """Batches of weakly labelled tiles as a pure function of the step.
 
-Labels of patches: each sample is a tile with labels of its own. Labels of slides: each sample is a bag, of which several
-tiles are drawn; its label is repeated for them, and `bag` says which belong together. Where the label of a slide is to
-be taken for each tile's own (a control), that is the method's doing, not the batch's.
+Labels of patches: each sample is a tile with labels of its own. Labels of slides: each sample is a bag, of which
+several tiles are drawn; its label is repeated for them, and `bag` says which belong together. Where the label of a
+slide is to be taken for each tile's own (a control), that is the method's doing, not the batch's.
 
 Whether a tile or slide shows background is not known, unless it shows none of the classes: then it does.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ from lamella.slides.slide import SlideCache
 
 # What a random number is for: each use has its own stream at every position. Other first numbers than other samples of
 # the package have, so that two methods of one seed share no draws by accident.
-_PLACE, _AUGMENT = range(24, 26)
+_PLACE, _AUGMENT, _VIEW, _WHICH_VIEW = range(24, 28)
 _ROUNDING_PX0 = 1e-6  # a field that is larger than its slide by this much is as large as it
 
 Count = Annotated[int, Field(ge=1)]
@@ -60,6 +61,11 @@ class BagBatchSettings(Settings):
         elastic=0, stain_scale=0.2, stain_shift=0.1, colour=NoColour()
     )
     """How tiles are varied."""
+    views: Annotated[int, Field(ge=0)] = 4
+    """With a frozen backbone: each tile is varied in so many ways, and what the backbone makes of them is kept on disk
+    and drawn again and again. 0 varies and encodes anew at every step, as other backbones do."""
+    features_gb: Annotated[float, Field(ge=0)] = 10.0
+    """Most disk space for what was encoded, in training/features; it is removed when all models are trained."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Processes that read ahead; 0 reads in the training process. The samples are the same either way."""
     cache_mb: Annotated[float, Field(ge=0)] = 1024
@@ -93,14 +99,26 @@ class BagBatches:
         bags: Those that are drawn from; bags and tiles without a label are left out.
         settings: How.
         seed: Of every draw.
+        views: Ways in which each tile is varied; 0: another way each time.
+        view_seed: Of these ways: models of several seeds share what was made of them.
 
     Raises:
         DatasetError: Nothing has a label; labels of patches are asked of slides that have one for several tiles; or a
             field of `mpps` does not fit into a slide.
     """
 
-    def __init__(self, study: WeakStudy, bags: Sequence[Bag], settings: BagBatchSettings, seed: int) -> None:
+    def __init__(
+        self,
+        study: WeakStudy,
+        bags: Sequence[Bag],
+        settings: BagBatchSettings,
+        seed: int,
+        *,
+        views: int = 0,
+        view_seed: int = 0,
+    ) -> None:
         self.study, self.settings, self.seed, self.labels_are = study, settings, seed, study.labels_are
+        self.views, self.view_seed = views, view_seed
         self.bags = [bag for bag in bags if len(bag) and (bag.labels is not None or bag.tile_labels is not None)]
         if not self.bags:
             raise DatasetError("labels", "no slide that is trained on has one", "Check labels and split.")
@@ -199,6 +217,10 @@ class BagBatches:
 
     def _varied(self, drawn: Drawn, row: int, tile: int) -> np.ndarray:
         rng = np.random.default_rng((_AUGMENT, tile, 0, self.seed))
+        if self.views:
+            view = int(np.random.default_rng((_WHICH_VIEW, tile, 0, self.seed)).integers(self.views))
+            name = blake2b(f"{self.bags[drawn.bag].slide_id}/{row}/{drawn.mpp}".encode(), digest_size=8).digest()
+            rng = np.random.default_rng((_VIEW, int.from_bytes(name), view, self.view_seed))
         return augmented(Labelled(self._tile(drawn.bag, row, drawn.mpp)), self.settings.augment, rng).pixels_YXC
 
     def _tile(self, number: int, row: int, mpp: float) -> np.ndarray:

@@ -90,7 +90,7 @@ def read_coordinates(
     Raises:
         LamellaError: The path does not exist or holds no coordinates.
     """
-    reading = _Reading({slide.slide_id: slide for slide in slides}, names, tuple(classes), size)
+    reading = _Reading({slide.slide_id: slide for slide in slides}, names, tuple(classes), size, path.is_dir())
     for file in coordinate_files(path):
         try:
             for slide_id, tiles in reading.tiles_of(file):
@@ -125,6 +125,7 @@ class _Reading:
     names: SlideNames[Named]
     classes: tuple[str, ...]
     size: TileSize
+    in_folder: bool
     found: Coordinates = field(default_factory=Coordinates)
 
     def tiles_of(self, file: Path) -> Iterator[tuple[str, SlideTiles]]:
@@ -179,13 +180,16 @@ class _Reading:
                 source,
                 f"its tiles are {found:.4g} um wide, the study's {self.size.fov_um:.4g} um "
                 f"({self.size.tile_px} px at {self.size.mpp:g} um)",
-                f"Set data.tile_px={round(found / self.size.mpp)}, or data.mpp={found / self.size.tile_px:.4g}: the size of "
-                "these tiles.",
+                f"These tiles are of data.tile_px={round(found / self.size.mpp)}, or of "
+                f"data.mpp={found / self.size.tile_px:.4g}: set one of them.",
             )
 
     def _of_named(self, tiles: NamedTiles, named_after: Named | None) -> Iterator[tuple[str, SlideTiles]]:
         """Tiles that each name their slide. Every name must be of a slide: a missing one is never another's."""
-        for name in dict.fromkeys(tiles.wsi_name.tolist()):
+        found = list(dict.fromkeys(tiles.wsi_name.tolist()))
+        if named_after is None and self._is_strange(tiles.source, found):
+            return
+        for name in found:
             owner = self.names[str(name)]
             if named_after is not None and owner is not named_after:
                 raise SlideError(
@@ -197,10 +201,18 @@ class _Reading:
             if slide is not None:
                 yield slide.slide_id, SlideTiles(named_corners(tiles, tiles.wsi_name == name, slide, self._check_side))
 
+    def _is_strange(self, file: Path, names: Sequence[str]) -> bool:
+        """Whether a file of a folder is of other slides altogether: the folder may be that of a larger study."""
+        if not self.in_folder or any(self.names.get(str(name)) is not None for name in names):
+            return False
+        self.found.strange.append(file.name)
+        return True
+
     def _of_table(self, file: Path) -> Iterator[tuple[str, SlideTiles]]:
         table = read_tile_table(file, mpp=self.size.mpp, tile_px=self.size.tile_px)
         of_row = np.array(table.column("slide_id").to_pylist())
-        for name in dict.fromkeys(of_row.tolist()):
+        found = list(dict.fromkeys(of_row.tolist()))
+        for name in () if self._is_strange(file, found) else found:
             slide = self.slides.get(self.names[name].slide_id)
             if slide is None:
                 continue

@@ -7,6 +7,9 @@ import numpy as np
 from lamella.errors import DatasetError
 from lamella.geometry import Frame
 
+# A length that misses a whole number by this much (in level-0 pixels, or steps) is rounding.
+_ROUNDING_PX0 = 1e-6
+
 
 def everywhere_corners(slide_id: str, frame: Frame, mpp: float, tile_px: int, overlap: float) -> np.ndarray:
     """(N, 2) float64 corners of tiles that cover a slide, row by row; they overlap more where they come out uneven.
@@ -38,5 +41,5 @@ def _starts(length_px0: int, side_px0: float, overlap: float, slack_px0: float) 
         return np.zeros(0)
     if left_px0 <= slack_px0:
         return np.zeros(1)
-    steps = int(np.ceil(left_px0 / (side_px0 * (1 - overlap)) - 1e-9))  # 1e-9: an even number of steps stays one
-    return np.floor(np.arange(steps + 1) * left_px0 / steps)
+    steps = int(np.ceil(left_px0 / (side_px0 * (1 - overlap)) - _ROUNDING_PX0))
+    return np.floor(np.arange(steps + 1) * left_px0 / steps + _ROUNDING_PX0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -27,6 +27,8 @@ class OptimSettings(Settings):
     """Peak learning rate, for batches of some hundred images."""
     lr_end: NotNegative = 1e-6
     """Learning rate at the end."""
+    decay: Literal["cosine", "linear"] = "cosine"
+    """How the rate falls after the warm-up: half a cosine, or a line (what others call polynomial, of power 1)."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the run over which the rate rises to its peak."""
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
@@ -66,10 +68,13 @@ class OptimSettings(Settings):
 
 
 def learning_rate(progress: float, settings: OptimSettings) -> float:
-    """Linear from lr_start to lr over the warm-up, then half a cosine down to lr_end."""
+    """Linear from lr_start to lr over the warm-up, then half a cosine, or a line, down to lr_end."""
     if progress < settings.warmup:
         return settings.lr_start + (settings.lr - settings.lr_start) * progress / settings.warmup
-    return half_cosine(settings.lr, settings.lr_end, (progress - settings.warmup) / (1 - settings.warmup))
+    after = (progress - settings.warmup) / (1 - settings.warmup)
+    if settings.decay == "linear":
+        return settings.lr + (settings.lr_end - settings.lr) * after
+    return half_cosine(settings.lr, settings.lr_end, after)
 
 
 def weight_decay(progress: float, settings: OptimSettings) -> float:

@@ -77,7 +77,8 @@ def read_exemplars(folder: Path | str) -> Exemplars:
         LamellaError: One is missing or damaged, or they were not written together.
     """
     folder = Path(folder)
-    table = read_parquet(folder / TABLE_FILE, COLUMNS)
+    read_parquet(folder / TABLE_FILE, COLUMNS)  # they are there; other columns go along
+    table = read_parquet(folder / TABLE_FILE)
     record = parquet_metadata(folder / TABLE_FILE)
     path = folder / FEATURES_FILE
     if not path.is_file():

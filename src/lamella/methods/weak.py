@@ -36,6 +36,7 @@ from lamella.models.contract import Encoder
 from lamella.models.masked_features import masked_features, resized
 from lamella.models.prototype_scores import ScaleMaps
 from lamella.models.prototype_segmenter import PrototypeSegmenter
+from lamella.models.pyramids.memory import LevelMemory
 from lamella.models.weak_building import WeakModelSettings, last_weights
 
 Batch = dict[str, Tensor]
@@ -68,6 +69,7 @@ class WeakMethod(nn.Module):
         loss: What it is punished for.
         encoder: What made the prototypes; for `contrast.features=encoder`. It is not trained and not in checkpoints.
         mpp: Micrometres per pixel of the tiles, for that encoder.
+        memory: What the backbone, which is frozen then, made of tiles before; None: tiles are encoded each time.
 
     Raises:
         ConfigError: The loss has other scales than the model, or asks for what the model does not have.
@@ -80,15 +82,17 @@ class WeakMethod(nn.Module):
         *,
         encoder: Encoder | None = None,
         mpp: float | None = None,
+        memory: LevelMemory | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.mpp = model, loss, mpp
+        self.model, self.loss, self.mpp, self.memory = model, loss, mpp, memory
         self._encoder = (encoder,)  # in a tuple: no submodule, or checkpoints would hold it
         self.scale_weights = scale_weights(model, loss)
         self.contrasts = loss.contrast.weight > 0 and hasattr(model.scores, "prototypes_KD")
         if self.contrasts and loss.contrast.features == "encoder" and encoder is None:
             raise ConfigError(
-                ["train.loss.contrast.features: the encoder of the prototypes is not there; set it to pooled"], "weak"
+                ["train.method.loss.contrast.features: the encoder of the prototypes is not there; set it to pooled"],
+                "weak",
             )
 
     @property
@@ -117,7 +121,7 @@ class WeakMethod(nn.Module):
             A float32 scalar and detached scalars to log.
         """
         images = batch["image"]
-        maps = self.model.forward_scales(images, self.wanted)
+        maps = self.scales_of(images, self.wanted)
         answers = self.answers(maps, batch)
         loss, _ = multi_scale_bce(answers.logits, answers.label, answers.known, self.scale_weights)
         logs = {"loss_class": loss.detach()}
@@ -125,6 +129,16 @@ class WeakMethod(nn.Module):
             loss = loss + weight * value
             logs[f"loss_{name}"] = value.detach()
         return loss, logs
+
+    def scales_of(self, images: Tensor, wanted: set[int]) -> ScaleMaps:
+        """Maps of the wanted levels of uint8 (N, 3, H, W) tiles."""
+        levels = self.model.backbone(images) if self.memory is None else self.memory.levels(images)
+        return self.model.forward_levels(levels, wanted)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) as `model.maps` gives them; with a memory, to half precision and sooner."""
+        counted = {number for number, weight in enumerate(self.model.fuse_weights) if weight > 0}
+        return self.model.probabilities(self.scales_of(images, counted), images)
 
     def answers(self, maps: ScaleMaps, batch: Batch) -> Answers:
         """Logits of every level for all that has a label: tiles, or the bags that they are pooled to."""
@@ -157,7 +171,7 @@ class WeakMethod(nn.Module):
         logits: list[list[Tensor | None]] = []
         features = []
         for images in chunks:
-            maps = self.model.forward_scales(images, counted)
+            maps = self.scales_of(images, counted)
             logits.append(self.model.scale_logits(maps))
             features.append(self._pool_features(maps))
         joined = [None if each[0] is None else torch.cat(each) for each in zip(*logits, strict=True)]
@@ -210,7 +224,12 @@ class WeakMethod(nn.Module):
                 positive=settings.positive,
             ),
             info_nce(
-                left_PD, prototypes, ~own_PK & is_left[:, None], own_PK, settings.temperature, positive=settings.positive
+                left_PD,
+                prototypes,
+                ~own_PK & is_left[:, None],
+                own_PK,
+                settings.temperature,
+                positive=settings.positive,
             ),
         )
 
@@ -276,8 +295,8 @@ def scale_weights(model: PrototypeSegmenter, loss: WeakLossSettings) -> tuple[fl
     if len(weights) != model.scales or not any(weights):
         raise ConfigError(
             [
-                f"train.loss.scale_weights: {list(loss.scale_weights)} for the backbone's {model.scales} levels; give as "
-                "many, finest first, and not all of them 0"
+                f"train.method.loss.scale_weights: {list(loss.scale_weights)} for the backbone's {model.scales} "
+                "levels; give as many, finest first, and not all of them 0"
             ],
             "weak",
         )

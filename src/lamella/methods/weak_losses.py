@@ -131,7 +131,8 @@ def info_nce(
     """
     if not len(queries_ND):
         return (queries_ND.sum() + prototypes_KD.sum()).float() * 0
-    cosine = F.normalize(queries_ND.float(), dim=1) @ F.normalize(prototypes_KD.float(), dim=1).T
+    with torch.autocast(queries_ND.device.type, enabled=False):  # a cosine in bf16, over 0.07, is off by 0.06
+        cosine = F.normalize(queries_ND.float(), dim=1) @ F.normalize(prototypes_KD.float(), dim=1).T
     scaled = cosine / temperature
     lowest = torch.finfo(scaled.dtype).min  # exp of it is 0, and unlike infinity it never makes a NaN
     negative_N = scaled.masked_fill(~negative_NK, lowest).logsumexp(1)
@@ -181,11 +182,12 @@ def masked_means(features_BDhw: Tensor, tile_N: Tensor, weights_Nhw: Tensor) -> 
         return features_BDhw.new_zeros(0, features_BDhw.shape[1], dtype=torch.float32)
     features_BDL, weights_NL = features_BDhw.flatten(2).float(), weights_Nhw.flatten(1)
     counts = torch.bincount(tile_N, minlength=len(features_BDhw)).tolist()
-    sums = [
-        regions_nL @ features_DL.T
-        for features_DL, regions_nL in zip(features_BDL, weights_NL.split(counts), strict=True)
-        if len(regions_nL)
-    ]
+    with torch.autocast(features_BDhw.device.type, enabled=False):
+        sums = [
+            regions_nL @ features_DL.T
+            for features_DL, regions_nL in zip(features_BDL, weights_NL.split(counts), strict=True)
+            if len(regions_nL)
+        ]
     return torch.cat(sums) / weights_NL.sum(1, keepdim=True).clamp(min=_LEAST)
 
 

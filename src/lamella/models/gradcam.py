@@ -75,7 +75,7 @@ class GradCam:
             levels = self._model.backbone(images)
         levels[self._level] = levels[self._level].detach().requires_grad_()
         with torch.enable_grad():
-            logits = self._model.scored_logits(self._model.forward_levels(levels, self._model.counted))
+            logits = self._model.scored_logits(self._model.used_scales(levels, self._model.counted))
             places = gradcam_logits(levels[self._level], logits)
         return self._model.probabilities_of(places.sigmoid(), images).detach()
 

@@ -1,7 +1,7 @@
 """How much each place of a feature map is like each class: by cosines to prototypes, or by a linear classifier.
 
-Shapes: B tiles, K prototypes, D numbers of a prototype, M scored classes, C channels of a level (after `lift`), h, w its
-places.
+Shapes: B tiles, K prototypes, D numbers of a prototype, M scored classes, C channels of a level as it is compared, h, w
+its places.
 """
 
 from __future__ import annotations
@@ -151,12 +151,12 @@ class PrototypeScores(nn.Module):
         )
         self.register_buffer("held_MJ", held_MJ, persistent=False)
 
-    def forward(self, levels: list[Tensor], wanted: Collection[int]) -> ScaleMaps:
-        """Maps of the wanted levels."""
+    def forward(self, levels: list[Tensor], wanted: Collection[int], merge: Merge | None = None) -> ScaleMaps:
+        """Maps of the wanted levels; merged in another way than `self.merge` where that is said."""
         maps = ScaleMaps([], [], [], [], [])
         for number, level in enumerate(levels):
             if number in wanted:
-                self._add(maps, number, level)
+                self._add(maps, number, level, merge or self.merge)
             else:
                 for each in (maps.class_maps, maps.features, maps.prototypes, maps.offsets, maps.factors):
                     each.append(None)
@@ -167,34 +167,35 @@ class PrototypeScores(nn.Module):
         found_KC = self.adapters[number](self.prototypes_KD)
         return F.normalize(found_KC.float(), dim=-1) if self.unit else found_KC
 
-    def _add(self, maps: ScaleMaps, number: int, level: Tensor) -> None:
+    def _add(self, maps: ScaleMaps, number: int, level: Tensor, merge: Merge) -> None:
         x_BChw, adapted_KC = self.lifts[number](level), self.adapted(number)
         factor, offset_M = self.factor_S[number], self.offset_SM[number]
         maps.features.append(x_BChw)
         maps.prototypes.append(adapted_KC)
         maps.factors.append(factor)
         maps.offsets.append(offset_M[self.class_of_K])
-        if self.merge == "mean":
+        if merge == "mean":
             # The mean of dot products is the dot product with the mean: M maps instead of K.
             maps.class_maps.append(similarity(x_BChw, self._class_means(adapted_KC), factor, offset_M))
             return
-        maps.class_maps.append(self._merged(similarity(x_BChw, adapted_KC, factor, maps.offsets[-1])))
+        maps.class_maps.append(self._merged(similarity(x_BChw, adapted_KC, factor, offset_M[self.class_of_K]), merge))
 
     def _class_means(self, adapted_KC: Tensor) -> Tensor:
         sums_MC = adapted_KC.new_zeros(len(self.k_list), adapted_KC.shape[1]).index_add(0, self.class_of_K, adapted_KC)
         return sums_MC / self.held_MJ.sum(1, keepdim=True)
 
-    def _merged(self, maps_BKhw: Tensor) -> Tensor:
+    def _merged(self, maps_BKhw: Tensor, merge: Merge) -> Tensor:
         maps_BMJhw = maps_BKhw[:, self.slot_MJ]
-        if self.merge == "max":
+        if merge == "max":
             return maps_BMJhw.amax(2)
         weights = maps_BMJhw.masked_fill(~self.held_MJ[:, :, None, None], -torch.inf).softmax(2)
         return (weights * maps_BMJhw).sum(2)
 
 
 class LinearScores(nn.Module):
-    """A plain classifier of the last level's mean: its class activation maps (CAM, arXiv 1512.04150) are its weights at
-    every place. What prototypes are compared with.
+    """A plain classifier of the last level's mean, and its class activation maps (CAM, arXiv 1512.04150).
+
+    The maps are the classifier applied at every place. What prototypes are compared with.
 
     Args:
         widths: Channels of the levels.
@@ -206,8 +207,8 @@ class LinearScores(nn.Module):
         self.widths = tuple(widths)
         self.classify = nn.Linear(widths[-1], classes)
 
-    def forward(self, levels: list[Tensor], wanted: Collection[int]) -> ScaleMaps:
-        """Maps of the last level, whichever are wanted."""
+    def forward(self, levels: list[Tensor], wanted: Collection[int], merge: Merge | None = None) -> ScaleMaps:
+        """Maps of the last level, whichever are wanted. There is nothing to merge."""
         none: list[Tensor | None] = [None] * (len(levels) - 1)
         map_BMhw = self.classify(levels[-1].movedim(1, -1)).float().movedim(-1, 1)
         return ScaleMaps([*none, map_BMhw], [*none, levels[-1]], [*none, None], [*none, None], [*none, None])

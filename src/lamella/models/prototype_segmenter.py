@@ -122,6 +122,10 @@ class PrototypeSegmenter(nn.Module):
         """The same of what the backbone made of tiles."""
         return self.scores(levels, range(self.scales) if wanted is None else set(wanted))
 
+    def used_scales(self, levels: list[Tensor], wanted: Collection[int]) -> ScaleMaps:
+        """The same as it is when the model is used: `merge_used` in place of `merge`."""
+        return self.scores(levels, wanted, self.settings.merge_used)
+
     def scale_logits(self, maps: ScaleMaps) -> list[Tensor | None]:
         """(B, M) logits of each level: does the tile hold any of the class?"""
         return [None if each is None else self.pooled_map(each) for each in maps.class_maps]
@@ -157,13 +161,13 @@ class PrototypeSegmenter(nn.Module):
     @torch.no_grad()
     def tile_answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, classes) logits of tiles, and the (B, D) features that attention over them reads."""
-        maps = self.forward_scales(images, self.counted | {self.scales - 1})
+        maps = self.used_scales(self.backbone(images), self.counted | {self.scales - 1})
         return self.fused_logits(maps), self.tile_features(maps)
 
     @torch.no_grad()
     def tile_logits(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to (B, classes) logits: does the tile hold any of the class? Fused over the scales."""
-        return self.fused_logits(self.forward_scales(images, self.counted))
+        return self.fused_logits(self.used_scales(self.backbone(images), self.counted))
 
     def bag_logits(self, tile_logits_NM: Tensor, features_ND: Tensor | None = None) -> Tensor:
         """(N, M) logits of a bag's tiles to (M,) of the bag, pooled as in training."""
@@ -172,7 +176,7 @@ class PrototypeSegmenter(nn.Module):
     @torch.no_grad()
     def maps(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) at the contract's mpp to float32 (B, C, H, W): probabilities that add up to 1."""
-        return self.probabilities(self.forward_scales(images, self.counted), images)
+        return self.probabilities(self.used_scales(self.backbone(images), self.counted), images)
 
     def probabilities(self, maps: ScaleMaps, images: Tensor) -> Tensor:
         """The same of what `forward_scales` made of these tiles; gradients flow."""

@@ -44,6 +44,8 @@ class WeakModelSettings(Settings):
     """prototypes: cosines to adapted prototypes at every level. linear: a plain classifier of the last level (CAM)."""
     merge: Merge = "mean"
     """How a class's prototypes make one map: mean, max, or softmax (weighted by it; what upstream calls max)."""
+    merge_used: Merge | None = None
+    """The same in maps and answers of the trained model, where that is another; upstream: mean, then softmax."""
     adapter_ratio: Annotated[float, Field(gt=0)] = 0.5
     """Hidden width of the prototypes' adapters over their own."""
     unit_prototypes: bool = True
@@ -60,7 +62,7 @@ class WeakModelSettings(Settings):
     """Share of the places that tile_pooling=top takes the mean of."""
     fuse: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """Weights of the levels in maps; null: the last of 0, 0.3, 0.3, 0.4."""
-    background_score: BackgroundScore = "auto"
+    background_score: BackgroundScore = "power"
     """What the background's share comes from. prototypes: its own. power: (1 - strongest class)^alpha. white: glass.
     auto: prototypes where it has some, else power."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
@@ -120,9 +122,7 @@ def make_weak_model(
         scores = _scores(settings, backbone, prototypes, len(classes))
         pool = BagPool(pooling or BagPoolSettings(), scores.widths[-1], len(classes))
     scored = classes if prototypes is None or settings.scores == "linear" else prototypes.classes
-    return PrototypeSegmenter(
-        backbone, scores, pool, contract, settings, scored=tuple(scored), name=name, facts=facts
-    )
+    return PrototypeSegmenter(backbone, scores, pool, contract, settings, scored=tuple(scored), name=name, facts=facts)
 
 
 def make_trainable(model: PrototypeSegmenter, settings: WeakModelSettings) -> PrototypeSegmenter:
@@ -152,8 +152,8 @@ def refuse_random(backbone: AnyBackboneSettings, from_scratch: bool) -> None:
         raise CheckpointError(
             f"backbone {backbone.name}",
             "it has no weights to begin with, and random ones learn little from labels of whole images",
-            "Name weights (weights: nvidia/mit-b1, or a folder), take the backbone efficientnet, whose weights are "
-            "installed, or set from_scratch: true.",
+            "Name weights (weights: nvidia/mit-b1, or a folder), take the backbone efficientnet, whose weights come "
+            "with a small package, or set from_scratch: true.",
         )
 
 
@@ -164,7 +164,9 @@ def _check(
     if settings.scores == "linear":
         if settings.background_score == "prototypes":
             raise LamellaError(
-                "background_score", "a linear classifier has no prototypes of the background", "Set power, white or auto."
+                "background_score",
+                "a linear classifier has no prototypes of the background",
+                "Set power, white or auto.",
             )
         return
     if prototypes is None:
@@ -178,7 +180,9 @@ def _check(
         )
     if settings.background_score == "prototypes" and background not in prototypes.classes:
         raise LamellaError(
-            "background_score", f"there are no prototypes of {background or 'a background'}", "Set power, white or auto."
+            "background_score",
+            f"there are no prototypes of {background or 'a background'}",
+            "Set power, white or auto.",
         )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from lamella.formats.atomic import whole_file
 from lamella.formats.tables import write_csv
 from lamella.slides.phantom import SCANNERS, scan, write_phantom
-from lamella.slides.phantom_tissue import CLASSES, GLASS, MPP, Tissue, draw_tissue
+from lamella.slides.phantom_tissue import CLASSES, GLASS, LABEL_STEP_PX0, MPP, Tissue, draw_tissue
 
 PARTS = ("train", "val", "test")
 IDS: Mapping[str, int] = {name: number for number, name in CLASSES.items()}
@@ -63,10 +63,11 @@ class CohortPlan:
 def write_cohort(folder: Path, plan: CohortPlan) -> Path:
     """Write slides, truth, coordinates, labels and split; slides that stand already are left alone.
 
-    In `folder`: `slides/*.tif`, `masks/*.png` (values of `CLASSES`, 0 is glass), `coordinates/*.npy`, `split.csv`
+    In `folder`: `slides/*.tif`, `masks/*.png` (values of `CLASSES`, 0 is background), `coordinates/*.npy`, `split.csv`
     (train,val,test), `labels.csv` (a 0/1 column per class), `manifest.csv` (all of it); `patches/*.png`,
     `patch_masks/*.png`, `patch_split.csv` (filename,split), `patch_labels.csv` (`1,0` per patch), `patches.csv` (a
-    manifest of the patches), `patches_then_slides.csv` (patches to learn from, whole slides to test on).
+    manifest of the patches), `patches_then_slides.csv` (patches to learn from, whole slides to test on), `images.csv` (the
+    patches that are learnt from, with their masks, for a segmenter that is taught with them: the upper bound).
 
     Returns:
         Path of `manifest.csv`.
@@ -128,6 +129,11 @@ def _labels(plan: CohortPlan, shares: np.ndarray, least: float = PRESENT_ON_SLID
     return {name: int(share >= least) for name, share in zip(plan.classes, shares, strict=True)}
 
 
+def _labelled(truth: np.ndarray, plan: CohortPlan) -> np.ndarray:
+    """The same without what no label names: tissue of other kinds is background, as the glass is."""
+    return np.where(np.isin(truth, [IDS[name] for name in plan.classes]), truth, GLASS).astype(np.uint8)
+
+
 # ---- slides ----------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +148,9 @@ def _slide_files(
     )
     if not all((folder / path).exists() for path in (slide, tissue_mask, truth)):
         write_phantom(tissue, pixels, folder / slide, folder / tissue_mask, folder / truth)
+        half = LABEL_STEP_PX0 // 2
+        with whole_file(folder / truth) as part:
+            Image.fromarray(_labelled(tissue.labels, plan)[half::LABEL_STEP_PX0, half::LABEL_STEP_PX0]).save(part)
     _write_coordinates(folder / "coordinates" / f"{slide_id}.npy", slide_id, _corners(tissue, plan.tile_px), plan)
     return {"wsi_path": slide, "label_mask_path": truth}
 
@@ -199,7 +208,8 @@ def _patches(
         cut += 1
         name = f"{slide_id}_{x}_{y}"
         paths = {"wsi_path": f"patches/{name}.png", "label_mask_path": f"patch_masks/{name}.png"}
-        for path, raster in zip(paths.values(), (pixels[y : y + side, x : x + side], truth), strict=True):
+        rasters = pixels[y : y + side, x : x + side], _labelled(truth, plan)
+        for path, raster in zip(paths.values(), rasters, strict=True):
             if not (folder / path).exists():
                 with whole_file(folder / path) as part:
                     Image.fromarray(raster).save(part)
@@ -215,6 +225,17 @@ def _write_patch_tables(
     write_csv(
         folder / "patches_then_slides.csv", [*(row for row in patches if row["split"] != "test"), *tested], columns
     )
+    images = [
+        {
+            "image_id": row["slide_id"],
+            "image_path": row["wsi_path"],
+            "mask_path": row["label_mask_path"],
+            "patient": row["patient"],
+        }
+        for row in patches
+        if row["split"] != "test"
+    ]
+    write_csv(folder / "images.csv", images, ("image_id", "image_path", "mask_path", "patient"))
     split = [{"filename": f"{row['slide_id']}.png", "split": row["split"]} for row in patches]
     write_csv(folder / "patch_split.csv", split, ("filename", "split"))
     labels = [

@@ -33,7 +33,7 @@ _PART = re.compile(r"fold\d+|seed\d+|fold\d+_seed\d+")
 
 
 def load_dense(spec: str) -> DenseModel:
-    """A model folder or hub id, of a segmenter or of a weakly taught model; or a run's folder, whose parts are averaged.
+    """A model folder or hub id, of a segmenter or a weakly taught model; or a run's folder, whose parts are averaged.
 
     Raises:
         CheckpointError: There is no such model, or its files are damaged.

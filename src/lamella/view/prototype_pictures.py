@@ -54,10 +54,11 @@ def draw_prototypes(
             for cluster in own
         ]  # fmt: skip
         page = sheet(
-            f"{name}: {len(own)} prototype{'s' if len(own) > 1 else ''} of {total:,} exemplars",
+            f"{name}: {_counted(sum(cluster.kept for cluster in own), 'prototype')} of {total:,} exemplars",
             [
-                "The exemplars nearest to each prototype; the cosine tells how near. A prototype that shows other "
-                "tissue than its class misleads the training."
+                "The exemplars nearest to each prototype; the cosine tells how near. Margin: how much nearer its own "
+                "exemplars are than the nearest ones of other classes. A prototype that shows other tissue than its "
+                "class misleads the training."
             ],
             rows,
             names=[_title(cluster, table, total) for cluster in own],
@@ -88,10 +89,15 @@ def _cell(picture: Image.Image, table: pa.Table, row: int, cosine: float, side_u
 
 def _title(cluster: Cluster, table: pa.Table, total: int) -> str:
     slides = len(set(table.column("slide_id").take(pa.array(cluster.rows)).to_pylist()))
+    left_out = "" if cluster.kept else ", LEFT OUT: most like exemplars of other classes"
     return (
-        f"{cluster.title}: {len(cluster.rows):,} exemplars ({len(cluster.rows) / total:.0%}) of {slides} "
-        f"slide{'s' if slides > 1 else ''}, mean cosine {cluster.cosines.mean():.3f}"
+        f"{cluster.title}: {_counted(len(cluster.rows), 'exemplar')} ({len(cluster.rows) / total:.0%}) of "
+        f"{_counted(slides, 'slide')}, mean cosine {cluster.cosines.mean():.3f}, margin {cluster.margin:.2f}{left_out}"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(name: str) -> str:

@@ -57,7 +57,7 @@ def in_bands(labels: np.ndarray, least_px: int, cuts: list[int]) -> np.ndarray:
     return np.concatenate([painter.painted(band) for band in bands])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10_000),
     st.integers(2, 5),
@@ -72,7 +72,7 @@ def test_bands_cut_anywhere_hold_the_same_as_the_rule_by_hand(seed, channels, le
     assert (in_bands(labels, least, cuts) == wanted).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(1, 7))
 def test_so_does_noise_worked_on_in_parts_of_a_few_rows(seed, least, rows):
     labels = np.random.default_rng(seed).integers(0, 3, (25, 20)).astype(np.uint8)

@@ -58,13 +58,23 @@ def test_a_corner_is_the_same_corner_in_whatever_set_of_points(dimensions, seed)
     assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
-def test_the_blur_reaches_the_neighbours_in_all_directions_of_the_lattice():
-    """A lone point in one dimension: its corners k and k + 1 are blurred twice by (1/2, 1, 1/2)."""
-    made = Lattice.of(np.array([[0.0, 0.3, 1.1, 2.4]], np.float32))
-    dense = (made.blurs[1] @ made.blurs[0]).toarray()
-    assert [blur.shape for blur in made.blurs] == [dense.shape] * 2
-    assert (dense.diagonal() >= 1).all()
-    assert dense.max() == 1.5  # 1 + 1/4 + 1/4 in the middle of a row of corners
+def test_the_blur_gives_half_to_either_neighbour_along_each_direction_in_turn():
+    """Points on a line: their corners are a row, blurred twice by (1/2, 1, 1/2), which has no second direction."""
+    made = Lattice.of(np.array([[0.0, 0.3, 1.1, 2.4, 2.5]], np.float32))
+    corners = made.share.shape[1]
+    for one, other in made.neighbours:
+        assert ((one == corners) | (other[np.minimum(one, corners - 1)] == np.arange(corners))).all()
+        assert (one < corners).sum() == (other < corners).sum() == corners - 1
+    ends = {frozenset(np.flatnonzero(one == corners).tolist()) for pair in made.neighbours for one in pair}
+    assert len(ends) == 2
+    blur = np.eye(corners)
+    for one, other in made.neighbours:
+        whole = np.vstack([blur, np.zeros(corners)])
+        blur = blur + 0.5 * (whole[one] + whole[other])
+    share = made.share.toarray()
+    wanted = share @ blur @ share.T / 1.5
+    found = np.stack([made.filter(column) for column in np.eye(5, dtype=np.float32)], 1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_many_points_are_found_in_parts_and_the_same(monkeypatch):

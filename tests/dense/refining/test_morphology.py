@@ -19,7 +19,7 @@ def blobs(seed: int, channels: int, shape: tuple[int, int] = (40, 50), unseen: f
     return labels
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from([1, 3, 5, 7]))
 def test_one_class_over_background_is_closed_as_scipy_does_it(seed, kernel):
     labels = blobs(seed, 2)
@@ -28,7 +28,7 @@ def test_one_class_over_background_is_closed_as_scipy_does_it(seed, kernel):
     assert ((closed(labels, 2, 1, kernel) == 0) == wanted).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from([1, 3, 5, 7]))
 def test_one_class_over_background_is_opened_as_scipy_does_it(seed, kernel):
     labels = blobs(seed, 2)

@@ -30,7 +30,7 @@ def test_levels_have_the_sizes_that_are_stated(last: str) -> None:
 
 def test_the_last_level_is_what_the_encoder_of_the_registry_gives() -> None:
     """So its weights are the real ones, and its normalisation is the registry's."""
-    backbone, encoder = pretrained_efficientnet(None, "head").eval(), load_encoder("efficientnet-lite0")
+    backbone, encoder = pretrained_efficientnet(last="head").eval(), load_encoder("efficientnet-lite0")
     with torch.no_grad():
         tokens = backbone(images())[-1].flatten(2).transpose(1, 2)
         assert torch.allclose(tokens, encoder.tokens(images()), atol=1e-5)
@@ -61,7 +61,7 @@ def test_in_training_a_tile_is_seen_as_if_it_were_alone() -> None:
 
 @pytest.mark.parametrize("last", ["stage", "head"])
 def test_the_description_builds_the_same_network(last: str) -> None:
-    backbone = pretrained_efficientnet(None, last).eval()  # type: ignore[arg-type]
+    backbone = pretrained_efficientnet(last=last).eval()  # type: ignore[arg-type]
     told = json.loads(json.dumps({"kind": backbone.kind, **backbone.description()}))
     again = backbone_from(told, "config.json").eval()
     again.load_state_dict(backbone.state_dict())
@@ -74,3 +74,21 @@ def test_weights_that_are_not_there_and_low_rank_updates_are_refused(tmp_path: P
         pretrained_efficientnet(str(tmp_path / "none.safetensors"))
     with pytest.raises(LamellaError, match="no layer of attention"):
         make_backbone(EfficientNetSettings(train="lora"), mpp=0.5)
+
+
+def test_a_convolution_with_its_norm_is_both_one_after_the_other() -> None:
+    """In eval mode they are computed as one convolution; gradients reach what they are made of."""
+    from lamella.models.efficientnet_lite import _Conv, _normed
+
+    generator = torch.Generator().manual_seed(0)
+    conv, norm = _Conv(4, 6, 5, stride=2, groups=2), nn.BatchNorm2d(6).eval()
+    with torch.no_grad():
+        for each in (norm.weight, norm.bias, norm.running_mean):
+            each.copy_(torch.randn(6, generator=generator))
+        norm.running_var.copy_(torch.rand(6, generator=generator) + 0.5)
+    x = torch.randn(2, 4, 9, 12, generator=generator)
+    assert torch.allclose(_normed(conv, norm, x), norm(conv(x)), atol=1e-5)
+    weights = [conv.weight, norm.weight, norm.bias]
+    own = torch.autograd.grad(_normed(conv, norm, x).square().sum(), weights)
+    its = torch.autograd.grad(norm(conv(x)).square().sum(), weights)
+    assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-3) for one, other in zip(own, its, strict=True))

@@ -196,5 +196,5 @@ def stage_of(study: WeakStudy, out: Path, *overrides: str) -> Stage:
         "data: {slides: [slides], labels_are: slide}\n"
         "evaluate: {device: cpu, samples: 3}\n"
     )
-    request = Request("weak", (Path("evaluate"),), out, None, config, overrides)
+    request = Request("weak", (Path("evaluate"), config), out, None, config, overrides)
     return Stage(request, request.resolve(WeakConfig), study, out)

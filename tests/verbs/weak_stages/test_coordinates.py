@@ -22,6 +22,10 @@ from lamella.verbs.weak_stages.coordinates import CoordinateSettings, run_coordi
 from lamella.verbs.weak_stages.stage import Stage
 
 
+class Train(Settings):
+    folds: int | None = None
+
+
 class Config(Settings):
     """The part of a study's settings that stage 0 reads."""
 
@@ -29,6 +33,7 @@ class Config(Settings):
     background: str | None = "background"
     data: WeakDataSettings
     coordinates: CoordinateSettings
+    train: Train = Train()
     seed: int = 0
 
 
@@ -146,12 +151,22 @@ def test_pixel_truth_of_training_is_used_and_said(tmp_path: Path, capsys: pytest
     assert picked(tmp_path / "out")[0] == ("benign", "a", 0, 0)
     record = json.loads((tmp_path / "out" / "prototype_coordinates" / "record.json").read_text())
     assert record["pixel_truth_of_training_used"] is True
-    assert "benign: 1 tiles of 1 slides, picked by pixel truth of training slides" in capsys.readouterr().out
+    assert "benign: 1 tiles of 1 slide(s), picked by pixel truth of training slides" in capsys.readouterr().out
     run_coordinates(stage(tmp_path / "weak", data, pure="labels"))
     weak = json.loads((tmp_path / "weak" / "out" / "prototype_coordinates" / "record.json").read_text())
     assert weak["pixel_truth_of_training_used"] is False
     with pytest.raises(DatasetError, match="class tumor: no tile of a training slide is covered by it to 100%"):
         run_coordinates(stage(tmp_path / "strict", data, pure="masks", min_cover=1))
+
+
+def test_folds_are_told_whose_tiles_these_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prototypes of a fold must do without the groups that it holds out; the table says whose each tile is."""
+    asked = stage(tmp_path, {**plain_study(tmp_path), "split_csv": None})
+    config = asked.resolved.config.model_copy(update={"train": Train(folds=2)})
+    run_coordinates(Stage(asked.request, Resolved(config, {}), asked.study, asked.out))
+    assert "these tiles are of 4 slides of all folds" in capsys.readouterr().out
+    table = read_parquet(tmp_path / "out" / "prototype_coordinates" / "tiles.parquet")
+    assert table.column("group").to_pylist() == table.column("slide_id").to_pylist()
 
 
 def test_judged_images_lend_no_truth(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.models.tiny_segmenters import tiny_segmenter
 from tests.models.tiny_weak import tiny_weak
 from tests.verbs.weak_stages.judged_study import (
     BACKGROUND,
@@ -29,8 +30,10 @@ from tests.verbs.weak_stages.judged_study import (
 from lamella.data.splits import LeakageError
 from lamella.errors import LamellaError, OutputConflictError
 from lamella.metrics.segments.protocol import FLAG, LABEL_ORACLE
+from lamella.models.segmenter_hub import save_segmenter
 from lamella.models.weak_hub import save_weak
-from lamella.verbs.weak_stages import evaluation_counts, evaluation_files, evaluation_maps
+from lamella.verbs.evaluation.results_files import results_of
+from lamella.verbs.weak_stages import evaluation_counts, evaluation_files, evaluation_judged, evaluation_maps
 from lamella.verbs.weak_stages.evaluation import judged_bags, run_evaluation
 from lamella.verbs.weak_stages.evaluation_models import panel_of, trained_models
 
@@ -77,10 +80,12 @@ def test_every_file_of_the_source_is_there_and_says_the_same(tmp_path):
     assert run_evaluation(stage_of(study, out)) == 0
     told, folder = metrics(out), out / "results"
     # Tumour: half of what is called so is right. Stroma: never called. By hand from the stripes' equal areas.
-    assert told["per_class_metrics"]["classes"]["tumour"]["iou"] == pytest.approx(0.5)
+    assert told["per_class_metrics"]["tumour"]["iou"] == pytest.approx(0.5)
     assert (told["val_iou"], told["val_dice"], told["val_f1"]) == pytest.approx((0.25, 1 / 3, 1 / 3), abs=1e-6)
     assert (told["val_precision"], told["val_recall"]) == pytest.approx((0.25, 0.5))
     assert told["val_iou"] == pytest.approx(value(out, IOU, "fake"), abs=1e-6)
+    assert told["macro"]["iou"] == told["val_iou"]
+    assert told["macro_with_background"]["iou"] == told["val_iou_with_background"] == pytest.approx(0.5)
     assert told["intervals_95"]["val_iou"].keys() == {"low", "high", "n", "groups", "baseline"}
     assert confusion(out).sum() == 4 * 64 * 64
     for number in (1, 2, 3):
@@ -89,13 +94,18 @@ def test_every_file_of_the_source_is_there_and_says_the_same(tmp_path):
         )
         assert truth.shape == called.shape == (64, 64)
         assert set(np.unique(truth)) <= {0, 1, 2}
-        assert Image.open(folder / f"prediction_samples/sample_{number}_input.png").mode == "RGB"
+        with Image.open(folder / f"prediction_samples/sample_{number}_input.png") as picture:
+            assert (picture.mode, picture.size) == ("RGB", (64, 64))
     text = (folder / "evaluation_report.txt").read_text()
     assert "weights: best: chosen in training by the image-level loss" in text
     for part in ("mean per-class IoU [95 % interval]", "baseline all", "macro with background", FLAG, "stroma"):
         assert part in text
     for name in ("results.md", "confusion.png", "best_median_worst.png", "image_labels.csv", "segment_images.csv"):
         assert (folder / name).stat().st_size
+    first = results(out)["conclusions"][0]
+    assert first.startswith("mean per-class IoU of 4 slides")
+    assert first.index("best constant") < first.index("; fake 0.25 [0.00, 1.00]") < first.index(FLAG)
+    assert len(results_of(folder)["rows"]) == len(results(out)["rows"])  # as `lamella release` reads it
     # With and without a CRF, three rows each.
     names = {row["encoder"] for row in results(out)["rows"]}
     for base in ("fake", "fake + CRF"):
@@ -170,7 +180,7 @@ def test_the_background_competes_everywhere(tmp_path):
     matrix = confusion(out)
     assert matrix[2, 2] == matrix[2].sum() > 64 * 64  # more than the slide that holds no class at all
     assert value(out, "mean IoU of all classes, background included", "fake") == 1
-    assert metrics(out)["per_class_metrics"]["classes"][BACKGROUND]["iou"] == 1
+    assert metrics(out)["per_class_metrics"][BACKGROUND]["iou"] == 1
 
 
 def test_every_pixel_of_every_tile_is_judged(tmp_path):
@@ -195,7 +205,7 @@ def test_a_class_that_no_judged_slide_holds_has_no_number_and_spoils_none(tmp_pa
     run_evaluation(stage_of(study, out, *FAST))
     told = metrics(out)
     assert told["val_iou"] == told["val_precision"] == 1
-    assert told["per_class_metrics"]["classes"]["stroma"]["iou"] is None
+    assert told["per_class_metrics"]["stroma"]["iou"] is None
     assert told["n_present"].startswith("1 of 2")
     measures = {row["measure"] for row in results(out)["rows"] if row["encoder"] == "fake"}
     assert "IoU of tumour" in measures
@@ -299,16 +309,19 @@ def test_nothing_trained_and_other_classes_are_clear_errors(tmp_path):
 # ---- what is judged --------------------------------------------------------------------------------------------------
 
 
-def test_only_pixels_inside_the_tiles_are_judged_where_that_is_asked_for(tmp_path):
+def test_only_pixels_inside_the_tiles_are_judged_unless_slides_are_looked_at_everywhere(tmp_path):
     corners = np.array([[0, 0], [TILE, TILE]], float)
     bag = write_bag(tmp_path, "test0", (0, 1), corners=corners)
     truth = np.asarray(Image.open(bag.mask_path)) - 1
     out = tmp_path / "out"
     train_fake(out, FakeWeak())
-    run_evaluation(stage_of(study_of([bag]), out, *FAST, "evaluate.judged_area=tiles"))
+    run_evaluation(stage_of(study_of([bag]), out, *FAST))
     inside = np.concatenate([truth[:TILE, :TILE].ravel(), truth[TILE:, TILE:].ravel()])
     assert confusion(out).sum(1).tolist() == np.bincount(inside, minlength=3).tolist()
     assert "inside the slides' tiles" in (out / "results" / "results.md").read_text()
+    train_fake(tmp_path / "whole", FakeWeak())
+    run_evaluation(stage_of(study_of([bag]), tmp_path / "whole", *FAST, "data.everywhere=true"))
+    assert confusion(tmp_path / "whole").sum() == truth.size
 
 
 def test_a_mask_without_a_labelled_pixel_fails_alone(tmp_path):
@@ -324,13 +337,24 @@ def test_a_mask_without_a_labelled_pixel_fails_alone(tmp_path):
 
 
 def test_a_large_slide_on_disk_is_judged_as_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation_maps, "BAND_PX", 32)
+    for module in (evaluation_maps, evaluation_judged):
+        monkeypatch.setattr(module, "BAND_PX", 32)
     study = small_study(tmp_path, 2)
     tables = {}
     for name, most in (("small", 10**6), ("large", 100)):
         out = tmp_path / name
         train_fake(out, FakeWeak(wrong={1: 0}), study.of("train"))
-        run_evaluation(stage_of(study, out, f"evaluate.in_memory_px={most}", "evaluate.judged_area=tiles"))
+        refine = "{use_crf: false, morphological_op: closing, min_component_size: 30}"
+        run_evaluation(
+            stage_of(
+                study,
+                out,
+                "evaluate.colour=false",
+                "evaluate.samples=1",
+                f"evaluate.in_memory_px={most}",
+                f"evaluate.refine={refine}",
+            )
+        )
         with open(out / "results" / "segment_images.csv", newline="") as file:
             tables[name] = list(csv.DictReader(file))
     assert tables["small"] == tables["large"]
@@ -389,6 +413,24 @@ def test_predicted_labels_gate_by_the_slide_or_by_the_tile(tmp_path):
     )
 
 
+def test_a_gate_that_does_what_another_does_is_not_run_again(tmp_path, monkeypatch):
+    """Post-processing is the slowest part, and most gates take nothing out."""
+    study, out = small_study(tmp_path), tmp_path / "out"  # slides with tumour, stroma, both, neither
+    calls = []
+    real = evaluation_counts.refined_rows
+    monkeypatch.setattr(
+        evaluation_counts,
+        "refined_rows",
+        lambda rows, gate, judged, *rest: calls.append(judged.bag.slide_id) or real(rows, gate, judged, *rest),
+    )
+    train_fake(out, FakeWeak(), study.of("train"))
+    run_evaluation(stage_of(study, out, "evaluate.colour=false", "evaluate.refine={morphological_op: closing}"))
+    # Predicted and true labels agree; of the slide with both classes they take nothing out.
+    assert [calls.count(f"test{number}") for number in range(4)] == [2, 2, 1, 2]
+    names = {row["encoder"] for row in results(out)["rows"]}
+    assert sum("gated by" in name and "minus" not in name for name in names) == 4
+
+
 def test_labels_alone_show_what_a_map_adds(tmp_path):
     study, out = small_study(tmp_path), tmp_path / "out"
     train_fake(out, FakeWeak(), study.of("train"))
@@ -421,6 +463,12 @@ def test_a_real_model_folder_is_judged(tmp_path, monkeypatch):
         tmp_path / "out",
     )
     save_weak(tiny_weak(pooling="attention"), out / "training" / "model", "a card", record=None)
-    run_evaluation(stage_of(study, out, *FAST))
+    supervised = tmp_path / "head"
+    head = tiny_segmenter()
+    head.contract = replace(head.contract, channels=("background", *CLASSES))
+    save_segmenter(head, supervised, "a card", record=None)
+    run_evaluation(stage_of(study, out, *FAST, f"evaluate.rivals={{head: {supervised}}}"))
+    # Channels are matched by name: the segmenter's background comes first.
+    assert 0 <= value(out, IOU, "head", head="Automatic") < 1
     assert confusion(out).sum() == 2 * 96 * 96
     assert "does not say what it was trained on" in (out / "results" / "results.md").read_text()

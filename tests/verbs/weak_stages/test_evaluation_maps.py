@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 from lamella.data.bags import Bag, WeakStudy
 from lamella.formats.label_values import NOT_LABELLED
 from lamella.geometry import Frame
-from lamella.verbs.weak_stages.evaluation_maps import Gate, Judged, enlarged, gated, labels_of, raster_of
+from lamella.verbs.weak_stages.evaluation_gates import Gate, gated, labels_of
+from lamella.verbs.weak_stages.evaluation_judged import Judged, raster_of
+from lamella.verbs.weak_stages.evaluation_maps import stretched
 from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
 
 SHARES = st.floats(0, 1, width=32)
@@ -122,5 +124,6 @@ def test_the_judged_raster_is_at_exactly_the_studys_spacing(mpp0, mpp, expected)
 
 def test_labels_are_stretched_by_nearest_pixels():
     labels = np.array([[0, 1], [2, 3]], np.uint8)
-    assert (enlarged(labels, 4, 4) == labels.repeat(2, 0).repeat(2, 1)).all()
-    assert (enlarged(labels.repeat(3, 0).repeat(3, 1), 2, 2) == labels).all()
+    assert (stretched(labels, 4, 4) == labels.repeat(2, 0).repeat(2, 1)).all()
+    assert (stretched(labels, 4, 4, 1, 3) == stretched(labels, 4, 4)[1:3]).all()
+    assert (stretched(labels.repeat(3, 0).repeat(3, 1), 2, 2) == labels).all()

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 from tests.conftest import textured, write_pyramid
+from tests.models.tiny_weak import prototypes, tiny_weak
 from tests.verbs.weak_stages.tiny_prediction import CLASSES, MPP, SIDES, TILE_PX, ColourWeak, tiny_stage, write_slides
 
 from lamella.dense.blending import BlendSettings
@@ -19,14 +21,19 @@ from lamella.errors import CheckpointError, DatasetError, OutputConflictError, S
 from lamella.formats import ome_zarr
 from lamella.formats.ome_zarr import open_raster
 from lamella.formats.tables import read_csv
+from lamella.models.weak_hub import save_weak
 from lamella.slides.slide import open_slide
 from lamella.verbs.weak_stages import prediction, prediction_job
 from lamella.verbs.weak_stages.prediction_job import SegmentSlide
-from lamella.verbs.weak_stages.prediction_settings import PostProcessing, PredictionSettings
+from lamella.verbs.weak_stages.prediction_settings import PredictionSettings
 
 BACKGROUND = 2
 NOT_LOOKED_AT = 255
-PLAIN = ("predict.refine.morphological_op=none", "predict.refine.min_component_size=0")
+PLAIN = (
+    "predict.refine.morphological_op=none",
+    "predict.refine.min_component_size=0",
+    "predict.refine.edge_refinement=false",
+)
 EVERYWHERE = "predict.everywhere=true"
 SEED_FIELDS = (
     "wsi_name", "model_version", "num_patches", "processing_time_sec", "class_order", "segmentation_mask",
@@ -63,9 +70,9 @@ def told(folder: Path) -> dict:
     return json.loads((folder / "metadata.json").read_text())
 
 
-def pixels_of(path: Path) -> np.ndarray:
+def pixels_of(path: Path, mpp: float = MPP) -> np.ndarray:
     with open_slide(path) as slide:
-        return slide.read(slide.frame.bounds_px, MPP).pixels
+        return slide.read(slide.frame.bounds_px, mpp).pixels
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -85,7 +92,7 @@ def test_a_slide_gets_every_file_of_the_source(model, slides, tmp_path, capsys):
     tiles = sum(model.batches)
     wanted = predict_image(model, pixels_of(slides / "s0.tif"), BlendSettings(overlap=0.5), batch_size=32)
     stored = np.floor(wanted * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    refine = PostProcessing()
+    refine = PredictionSettings().refine
     assert (refine.morphological_op, refine.kernel_size, refine.min_component_size) == ("closing", 3, 100)
     mask = mask_of(folder)
     assert mask.dtype == np.uint8
@@ -101,7 +108,7 @@ def test_a_slide_gets_every_file_of_the_source(model, slides, tmp_path, capsys):
     assert metadata["model_version"] == "best_step_3_seed0-c0ffee00"
     assert metadata["num_patches"] == tiles
     assert metadata["class_order"] == list(CLASSES)
-    assert metadata["mask_values"] == {"0": "tumor", "1": "stroma", "2": "background", "255": "not looked at"}
+    assert metadata["mask_values"] == {"0": "tumour", "1": "stroma", "2": "background", "255": "not looked at"}
     assert metadata["segmentation_mask"] == "segmentation_mask.png"
     assert metadata["confidence_maps"] == "confidence_maps.npz"
     assert metadata["post_processing"] == {
@@ -109,9 +116,9 @@ def test_a_slide_gets_every_file_of_the_source(model, slides, tmp_path, capsys):
         "kernel_size": 3,
         "min_component_size": 100,
         "use_crf": False,
-        "edge_refinement": False,
+        "edge_refinement": True,
     }
-    assert metadata["areas_mm2"]["tumor"] == pytest.approx((mask == 0).sum() / 1e6)
+    assert metadata["areas_mm2"]["tumour"] == pytest.approx((mask == 0).sum() / 1e6)
     with Image.open(folder / "visualization.png") as picture:
         assert picture.mode == "RGB"
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
@@ -178,7 +185,7 @@ def test_classes_that_the_slide_does_not_hold_are_gated_away_and_said(model, sli
     model._present = model._present.new_tensor([-5.0, 5.0])
     predict(tmp_path, slides, overrides=("predict.gate=predicted",))
     metadata = told(out_of(tmp_path))
-    assert metadata["image_labels"]["tumor"] < 0.01 < 0.99 < metadata["image_labels"]["stroma"]
+    assert metadata["image_labels"]["tumour"] < 0.01 < 0.99 < metadata["image_labels"]["stroma"]
     assert set(np.unique(mask_of(out_of(tmp_path)))) <= {1, BACKGROUND, NOT_LOOKED_AT}
     predict(tmp_path, slides, name="free")
     assert 0 in mask_of(out_of(tmp_path, name="free"))
@@ -195,6 +202,48 @@ def test_a_model_without_labels_of_images_cannot_gate(model, slides, tmp_path):
     assert "predict.gate=none" in read_csv(out_of(tmp_path, "failed.csv"))[0]["error"]
 
 
+def test_patches_are_gated_one_by_one(model, slides, tmp_path, monkeypatch):
+    """The model says "no tumour" of tiles that are darker than grey; a slide's own answer is never asked for."""
+
+    def answers(images):
+        bright = images.float().mean((1, 2, 3)) - 120
+        return torch.stack([bright, torch.full_like(bright, 9.0)], dim=1), images.float().mean((2, 3))
+
+    monkeypatch.setattr(model, "tile_answers", answers)
+    monkeypatch.setattr(model, "bag_logits", lambda *given: pytest.fail("a slide was asked"))
+    predict(tmp_path, slides, overrides=("predict.gate=predicted", *PLAIN), labels_are="patch")
+    predict(tmp_path, slides, overrides=PLAIN, name="free", labels_are="patch")
+    gated, free = (mask_of(out_of(tmp_path, name=name)) == 0 for name in ("study", "free"))
+    assert 0 < gated.sum() < free.sum()
+    assert told(out_of(tmp_path))["image_labels"] == {}
+
+
+@pytest.mark.parametrize("pooling", ["topk", "attention"])
+def test_the_models_of_all_folds_and_seeds_are_averaged(slides, tmp_path, pooling):
+    """Loaded from the training's folder, as stage 3 leaves them; they gate together, too."""
+    members = []
+    for number, part in enumerate(("fold0_seed0", "fold1_seed0")):
+        member = tiny_weak(prototypes(dim=20 + number), pooling=pooling)
+        save_weak(member, tmp_path / "study" / "out" / "training" / part / "model", "# card", record=None)
+        members.append(member)
+    wide = (EVERYWHERE, *PLAIN, "predict.overlap_ratio=0")
+    assert predict(tmp_path, slides, overrides=wide) == 0
+    metadata = told(out_of(tmp_path))
+    assert metadata["model"] == "training (2 models)"
+    maps = [predict_image(one, pixels_of(slides / "s0.tif", 0.5), BlendSettings(overlap=0)) for one in members]
+    mean = (maps[0] + maps[1]) / 2
+    sure = np.sort(mean, 0)[-1] - np.sort(mean, 0)[-2] > 0.01  # batches of another size may round otherwise
+    assert sure.mean() > 0.5
+    assert (mask_of(out_of(tmp_path)) == mean.argmax(0))[sure].all()
+    predict(
+        tmp_path,
+        slides,
+        overrides=(*wide, "predict.gate=predicted", f"predict.model={tmp_path / 'study/out/training'}"),
+        name="gated",
+    )
+    assert set(told(out_of(tmp_path, name="gated"))["image_labels"]) == set(CLASSES)
+
+
 # ---- defined results ------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +257,7 @@ def test_a_slide_without_tissue_is_a_defined_result(model, slides, tmp_path, cap
         assert not any(maps[name].any() for name in maps.files)
     metadata = told(folder)
     assert metadata["num_patches"] == 0
-    assert metadata["areas_mm2"] == {"tumor": 0.0, "stroma": 0.0, "background": 0.0}
+    assert metadata["areas_mm2"] == {"tumour": 0.0, "stroma": 0.0, "background": 0.0}
     assert {row["wsi_name"] for row in read_csv(folder.parent / "batch_results.csv")} == {"glass.tif", "s0.tif"}
     assert "glass: no tissue was found" in capsys.readouterr().out
 
@@ -252,8 +301,8 @@ def test_without_slides_nothing_is_done(model, tmp_path, capsys):
 
 
 def test_a_model_of_other_classes_is_refused_before_anything_is_written(model, slides, tmp_path):
-    model.contract = ColourWeak().contract.__class__(("stroma", "tumor", "background"), MPP, TILE_PX)
-    with pytest.raises(DatasetError, match="its channels are stroma, tumor, background, the study's tumor, stroma"):
+    model.contract = ColourWeak().contract.__class__(("stroma", "tumour", "background"), MPP, TILE_PX)
+    with pytest.raises(DatasetError, match="its channels are stroma, tumour, background, the study's tumour, stroma"):
         predict(tmp_path, slides)
     assert not (tmp_path / "study" / "out" / "predictions").exists()
 

@@ -19,7 +19,11 @@ from lamella.verbs.weak_stages import prediction
 from lamella.verbs.weak_stages.prediction_places import area_of_tiles
 
 CORNERS = np.array([[32, 32], [64, 32], [96, 64]])
-PLAIN = ("predict.refine.morphological_op=none", "predict.refine.min_component_size=0")
+PLAIN = (
+    "predict.refine.morphological_op=none",
+    "predict.refine.min_component_size=0",
+    "predict.refine.edge_refinement=false",
+)
 
 
 @pytest.fixture(autouse=True)

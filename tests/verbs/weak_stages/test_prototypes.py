@@ -3,18 +3,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 from tests.verbs.weak_stages.made_study import BACKGROUND, CLASSES, Made, save_encoder
 
+from lamella.data.bag_purity import MASKS, ONLY_CLASS, TILE_LABELS
 from lamella.errors import ConfigError, LamellaError, OutputConflictError
 from lamella.formats.exemplars import read_exemplars, write_exemplars
-from lamella.formats.tables import read_csv, read_parquet
+from lamella.formats.tables import read_csv, read_parquet, write_parquet
 from lamella.models.hub import load_encoder
 from lamella.models.prototypes import load_prototypes, random_prototypes, save_prototypes
 from lamella.verbs.weak_stages.features import run_features
 from lamella.verbs.weak_stages.prototypes import run_prototypes
+from lamella.verbs.weak_stages.stage import COORDINATES
 
 ALL = (*CLASSES, BACKGROUND)
 
@@ -128,6 +131,38 @@ def test_the_background_has_none_where_it_has_no_exemplars(made: Made) -> None:
     made.write_exemplars({"fine": ("fine0",), "coarse": ("coarse0",)})
     _run(made, k=2)
     assert load_prototypes(_folder(made)).classes == CLASSES
+
+
+def _ruled(made: Made, rule: str) -> None:
+    """Stage 0's table, with the rule by which it chose; every slide's exemplars stand for both classes."""
+    table = made.write_exemplars({"fine": ("fine0", "plain0"), "coarse": ("coarse0", "plain1")})
+    table = table.append_column("rule", pa.array([rule] * table.num_rows))
+    write_parquet(made.out / COORDINATES / "tiles.parquet", table)
+
+
+def test_labels_of_slides_have_clusters_of_common_tissue_left_out(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ruled(made, ONLY_CLASS)
+    _run(made, k=1)
+    assert "fine: 1 of 2 clusters left out" in capsys.readouterr().out
+    found = load_prototypes(_folder(made))
+    assert found.k_list == (1, 1)
+    assert found.facts["picked_by"] == {"fine": [ONLY_CLASS], "coarse": [ONLY_CLASS]}
+    members = read_parquet(_folder(made) / "members.parquet").to_pylist()
+    assert {row["slide_id"] for row in members if row["cluster"] == 1} == {"fine0", "coarse0"}
+    rows = {(row["class"], row["cluster"]): row for row in read_csv(_folder(made) / "clusters.csv")}
+    assert [rows["fine", cluster]["kept"] for cluster in ("1", "2")] == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [(TILE_LABELS, {}), (MASKS, {}), (ONLY_CLASS, {"spare": 0}), (ONLY_CLASS, {"k": 5})],  # 5: too few exemplars
+)
+def test_nothing_is_left_out_of_exemplars_that_are_known_one_by_one(made: Made, rule: str, settings) -> None:
+    _ruled(made, rule)
+    _run(made, **{"k": 1, **settings})
+    assert {row["kept"] for row in read_csv(_folder(made) / "clusters.csv")} == {"1"}
 
 
 def test_a_class_without_features_is_refused(made: Made) -> None:

@@ -137,6 +137,13 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(study: WeakStudy, tmp_pa
     assert load_weak(parted / "training" / "model").fingerprint == load_weak(whole / "training" / "model").fingerprint
 
 
+def test_what_is_wrong_with_the_data_claims_no_folder(study: WeakStudy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(LamellaError, match="cannot make 20 folds"):
+        run_training(stage_of(study, out, folds=20))
+    assert not (out / "training").exists()
+
+
 @pytest.mark.parametrize("change", ["settings", "labels", "pixels", "prototypes"])
 def test_changed_inputs_are_refused(study: WeakStudy, tmp_path: Path, change: str) -> None:
     out = tmp_path / "out"
@@ -223,3 +230,55 @@ def test_the_contrast_by_the_encoder_needs_the_encoder_of_the_prototypes(study: 
     method = {**QUICK["method"], "loss": {"contrast": {"features": "encoder"}}}
     with pytest.raises(LamellaError, match="random"):
         run_training(stage_of(study, tmp_path / "out", method=method))
+
+
+# ---- frozen backbones -----------------------------------------------------------------------------------------------
+
+FROZEN: dict[str, Any] = {
+    "method": {"model": {"backbone": {"name": "segformer", "train": "frozen"}, "from_scratch": True}},
+    "budget": {"epochs": 4},
+}
+
+
+def test_a_frozen_backbone_encodes_each_view_once(
+    study: WeakStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lamella.models.pyramids.memory import LevelMemory
+
+    encoded, made_of = [], LevelMemory._made
+
+    def counted(self: LevelMemory, image: torch.Tensor) -> list[torch.Tensor]:
+        encoded.append(image)
+        return made_of(self, image)
+
+    monkeypatch.setattr(LevelMemory, "_made", counted)
+    out = tmp_path / "out"
+    batches = {**QUICK["batches"], "views": 1, "batch_size": 6}
+    run_training(stage_of(study, out, **FROZEN, batches=batches, folds=2))
+    assert len({image.numpy().tobytes() for image in encoded}) == len(encoded)
+    assert 8 < len(encoded) <= 64  # eight slides of four tiles, as they are and in one other way
+    assert not (out / "training" / "features").exists()
+
+
+def test_what_is_kept_on_disk_gives_nearly_the_same_loss(study: WeakStudy, tmp_path: Path) -> None:
+    losses = []
+    for name, gigabytes in (("kept", 1.0), ("anew", 0.0)):
+        batches = {**QUICK["batches"], "views": 2, "features_gb": gigabytes}
+        run_training(stage_of(study, tmp_path / name, **FROZEN, batches=batches))
+        losses.append([row["val_loss"] for row in monitored(tmp_path / name / "training")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_features_beyond_half_precision_are_clipped(tmp_path: Path) -> None:
+    """A mistake of the source: fp16 without clipping."""
+    from tests.models.tiny_weak import tiles, tiny_weak
+
+    from lamella.models.pyramids.memory import LevelMemory
+
+    backbone = tiny_weak().backbone
+    large = LevelMemory(backbone, tmp_path, 1.0)
+    levels = backbone(tiles(1))
+    backbone.forward = lambda images: [level * 1e9 for level in levels]  # type: ignore[method-assign]
+    found = large.levels(tiles(1))
+    assert all(level.isfinite().all() for level in found)
+    assert float(found[-1].abs().max()) == torch.finfo(torch.float16).max

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import yaml
 from tests.conftest import textured, write_pyramid
+from tests.models.tiny_weak import CLASSES as TINY_CLASSES
 
 from lamella.config import Request
 from lamella.data.bags import Bag, WeakStudy
@@ -18,13 +19,13 @@ from lamella.models.dense_contract import DenseContract
 from lamella.verbs.weak_stages.settings import WeakConfig
 from lamella.verbs.weak_stages.stage import Stage
 
-CLASSES = ("tumor", "stroma")
+CLASSES = TINY_CLASSES
 TILE_PX, MPP = 32, 1.0
 SIDES = (150, 210)
 
 
 class ColourWeak:
-    """Red is tumor, blue is stroma, green is background; a tile holds a class by its mean colour."""
+    """Red is tumour, blue is stroma, green is background; a tile holds a class by its mean colour."""
 
     name = "colour"
 
@@ -59,11 +60,13 @@ def write_slides(folder: Path, count: int = 2) -> Path:
     return folder
 
 
-def tiny_stage(folder: Path, slides: Path, *more: Path, overrides: Sequence[str] = (), **options: Any) -> Stage:
+def tiny_stage(
+    folder: Path, slides: Path, *more: Path, overrides: Sequence[str] = (), labels_are: str = "slide", **options: Any
+) -> Stage:
     """A stage over a folder of slides, all of them of the test part."""
     tree = {
         "class_order": list(CLASSES),
-        "data": {"slides": [str(slides)], "labels_are": "slide", "tile_px": TILE_PX, "mpp": MPP},
+        "data": {"slides": [str(slides)], "labels_are": labels_are, "tile_px": TILE_PX, "mpp": MPP},
         "predict": {"device": "cpu"},
     }
     folder.mkdir(exist_ok=True)
@@ -76,5 +79,5 @@ def tiny_stage(folder: Path, slides: Path, *more: Path, overrides: Sequence[str]
         Bag(path.stem, path, frame, np.zeros((1, 2)), None, None, path.stem, "test")
         for path in sorted(slides.glob("*.tif"))
     )
-    study = WeakStudy(CLASSES, "background", bags, MPP, TILE_PX, {})
+    study = WeakStudy(CLASSES, "background", bags, MPP, TILE_PX, {}, labels_are=labels_are)
     return Stage(request, request.resolve(WeakConfig), study, folder / "out", more)

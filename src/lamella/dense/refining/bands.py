@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lamella.dense.progress import SlideFolder, array_mark, slide_mark
-from lamella.dense.refining.components import Painter, Pieces, without_small
+from lamella.dense.refining.components import Pieces, without_small
 from lamella.dense.refining.settings import RefineSettings
 from lamella.dense.refining.windows import CORE_PX, Window, halo_px, window_labels, windows_over
 from lamella.errors import LamellaError
@@ -116,17 +116,16 @@ def refine_raster(
         return folder.done
     folder.begin()
     work = _Work(raster, slide if settings.use_crf else None, settings, number, threads, step)
-    if settings.min_component_size > 1:
-        local = work.store(folder.folder / _LOCAL)
-        work.fill(local)
-        changed = _remove_small(
-            open_raster(local.folder), work.store(folder.folder / REFINED), settings.min_component_size, step
-        )
-        shutil.rmtree(local.folder)
+    local, labels = folder.folder / _LOCAL, work.store(folder.folder / REFINED)
+    if not labels.finished and settings.min_component_size > 1:
+        before = work.store(local)
+        work.fill(before)
+        _remove_small(open_raster(before.folder), labels, settings.min_component_size, step)
     else:
-        changed = 0
-        work.fill(work.store(folder.folder / REFINED))
-    return folder.finish({"classes": list(raster.names), "background": background, "small_pieces_changed": changed})
+        work.fill(labels)
+    if local.exists():
+        shutil.rmtree(local)
+    return folder.finish({"classes": list(raster.names), "background": background, "mpp": raster.frame.mpp})
 
 
 @dataclass(frozen=True)
@@ -173,19 +172,17 @@ class _Work:
         return slide.read_many([frame.box_in(slide.frame, box)], frame.mpp)[0]
 
 
-def _remove_small(labels: StoredRaster, store: LabelStore, least_px: int, step: int) -> int:
-    """The second time through: copy labels without small pieces; how many numbers of pieces changed."""
+def _remove_small(labels: StoredRaster, store: LabelStore, least_px: int, step: int) -> None:
+    """The second time through: copy labels without their small pieces."""
     pieces = Pieces(least_px)
-    if not store.finished:
-        for _, band in labels.bands(height_px=step):
-            pieces.add(band)
-        painter: Painter = pieces.painter()
-        for y0, band in labels.bands(height_px=step):
-            painted = painter.painted(band)
-            if y0 >= store.done_px:
-                store.write(y0, painted)
-        store.finish()
-    return pieces.changed
+    for _, band in labels.bands(height_px=step):
+        pieces.add(band)
+    painter = pieces.painter()
+    for y0, band in labels.bands(height_px=step):
+        painted = painter.painted(band)
+        if y0 >= store.done_px:
+            store.write(y0, painted)
+    store.finish()
 
 
 def _background_of(raster: StoredRaster, background: str | None) -> int | None:

@@ -6,7 +6,8 @@ no more can. A small piece that touches nothing but what nobody looked at stays.
 here: holes are filled as specks are removed.
 
 A map is gone through twice: once to find the pieces and which of them belong together across bands, once to paint
-them. What is held is one band, and about 20 bytes for each piece, 24 for each border of a small one.
+them. What is held beside one band is 20 bytes for each piece and, for each small one, 200 for its borders: a slide of
+20,000 x 20,000 px has some ten thousand pieces after smoothing; a slide of pure noise would have a hundred million.
 
 Shapes: h x W pixels of a band, P pieces, E borders between two pieces.
 """
@@ -51,8 +52,8 @@ class Pieces:
         self._numbering = _Numbering()
         self._pixels, self._values = np.zeros(0, np.int64), np.zeros(0, np.uint8)  # by number, with room for more
         self._same = [np.empty((0, 2), np.int64)]
-        self._borders = [np.empty((0, 2), np.int64)]
-        self._lengths = [np.empty(0, np.int64)]
+        self._borders = [np.empty((0, 2), np.int32)]  # four bytes: a map of noise has more of them than half its pixels
+        self._lengths = [np.empty(0, np.int32)]
 
     def add(self, labels: np.ndarray) -> None:
         """The next band, uint8 (h, W)."""
@@ -77,21 +78,22 @@ class Pieces:
         borders, lengths = _borders(band.labels, runs, of_run)
         # Between two large pieces nothing will ever be asked.
         small = (self._pixels[borders] < self._least_px).any(1)
-        self._borders.append(borders[small])
-        self._lengths.append(lengths[small])
+        self._borders.append(borders[small].astype(np.int32))
+        self._lengths.append(lengths[small].astype(np.int32))
 
     def _new_values(self) -> np.ndarray:
         """(numbers,) uint8: the value that each number of a piece is painted with."""
         count = self._numbering.count
         one, other = np.concatenate(self._same).T
         joined = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(count, count))
-        piece_count, piece = connected_components(joined, directed=False)
+        piece_count, piece = connected_components(joined, directed=False)  # int32
         pixels = np.zeros(piece_count, np.int64)
         np.add.at(pixels, piece, self._pixels[:count])
         values = np.empty(piece_count, np.uint8)
         values[piece] = self._values[:count]
-        _settle(values, pixels < self._least_px, piece[np.concatenate(self._borders)], np.concatenate(self._lengths))
-        self.changed = int(np.count_nonzero(values[piece] != self._values[:count]))
+        borders, lengths = np.concatenate(self._borders), np.concatenate(self._lengths)
+        self._borders, self._lengths = [], []  # as much again is needed to settle them
+        _settle(values, pixels < self._least_px, piece[borders], lengths)
         return values[piece]
 
 
@@ -189,9 +191,10 @@ def _settle(values: np.ndarray, small: np.ndarray, borders: np.ndarray, lengths:
         borders: (E, 2) pieces; a pair may come more than once.
         lengths: (E,)
     """
-    piece = np.concatenate([borders[:, 0], borders[:, 1]])
-    beside = np.concatenate([borders[:, 1], borders[:, 0]])
-    lengths = np.concatenate([lengths, lengths])
+    first, second = small[borders[:, 0]], small[borders[:, 1]]
+    piece = np.concatenate([borders[first, 0], borders[second, 1]])
+    beside = np.concatenate([borders[first, 1], borders[second, 0]])
+    lengths = np.concatenate([lengths[first], lengths[second]])
     waiting = small.copy()
     while True:
         still = waiting[piece]
@@ -199,7 +202,7 @@ def _settle(values: np.ndarray, small: np.ndarray, borders: np.ndarray, lengths:
         ready = ~waiting[beside]
         if not ready.any():
             return
-        choices, which = np.unique(piece[ready] * 256 + values[beside[ready]], return_inverse=True)
+        choices, which = np.unique(piece[ready].astype(np.int64) * 256 + values[beside[ready]], return_inverse=True)
         total = np.bincount(which, lengths[ready])
         owner, value = choices // 256, choices % 256
         order = np.lexsort((value, -total, owner))

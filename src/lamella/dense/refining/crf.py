@@ -117,7 +117,7 @@ def _softmax(scores_CN: np.ndarray) -> np.ndarray:
 def _original(log_p_CN: np.ndarray, kernels: list[_Points], iterations: int) -> np.ndarray:
     """The same by Krahenbuhl's own code."""
     try:
-        from pydensecrf.densecrf import DenseCRF  # type: ignore[import-not-found]
+        from pydensecrf.densecrf import DenseCRF
     except ImportError as error:
         raise MissingExtraError("pydensecrf2", "crf") from error
     channels, count = log_p_CN.shape

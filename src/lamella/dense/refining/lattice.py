@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 
 _AT_ONCE = 2**15  # points whose corners are sought together: what that takes stays in a core's cache
 _MARGIN = 4  # steps beyond the outermost points: neighbours of their corners must not be taken for others
@@ -29,11 +28,11 @@ class Lattice:
 
     Attributes:
         share: (N, V) how much of each corner a point reads and gives: d + 1 values a row, which add up to 1.
-        blurs: d + 1 matrices (V, V): half of either neighbour along one direction is added.
+        neighbours: (d + 1, 2, V) int64: those on either side along each direction; V where there is none.
     """
 
     share: csr_array
-    blurs: tuple[csr_array, ...]
+    neighbours: np.ndarray
 
     @classmethod
     def of(cls, points_dN: np.ndarray) -> Lattice:
@@ -58,16 +57,20 @@ class Lattice:
         rows = np.arange(0, count * side + 1, side, dtype=np.int32 if count * side < 2**31 else np.int64)
         corners = numbered.dictionary
         share = csr_array((weights.reshape(-1), numbered.indices.to_numpy(), rows), shape=(count, len(corners)))
-        return cls(share, tuple(_blur(corners, step) for step in keying.steps))
+        return cls(share, _neighbours(corners.to_numpy(), keying.steps))
 
     def filter(self, values_N: np.ndarray) -> np.ndarray:
         """(N,) float32: the Gaussian-weighted sum over all points, itself included, at each point."""
-        at_corners = self.share.T @ values_N
-        for blur in self.blurs:
-            at_corners = blur @ at_corners
+        at_corners = np.append(self.share.T @ values_N, np.float32(0))  # the last is the neighbour that is not there
+        for one, other in self.neighbours:
+            beside = at_corners[one]
+            beside += at_corners[other]
+            beside *= np.float32(0.5)
+            at_corners[:-1] += beside
         # What the blur adds to a constant, as in the source's code; it cancels where weights are normalised.
-        at_corners *= np.float32(1 / (1 + 2.0 ** -(len(self.blurs) - 1)))
-        return self.share @ at_corners
+        at_corners *= np.float32(1 / (1 + 2.0 ** -(len(self.neighbours) - 1)))
+        found: np.ndarray = self.share @ at_corners[:-1]
+        return found
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,16 @@ def _ranks(off: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _blur(keys: pa.Array, step: int) -> csr_array:
-    """(V, V): each corner keeps its value and gets half of both neighbours' along one direction."""
-    behind = pc.index_in(pa.array(keys.to_numpy() + step), value_set=keys).fill_null(-1).to_numpy()
-    one = np.flatnonzero(behind >= 0).astype(np.int32)
-    other = behind[one].astype(np.int32)
-    itself = np.arange(len(keys), dtype=np.int32)
-    values = np.concatenate([np.ones(len(keys), np.float32), np.full(2 * len(one), 0.5, np.float32)])
-    places = np.concatenate([itself, one, other]), np.concatenate([itself, other, one])
-    return coo_array((values, places), shape=(len(keys), len(keys))).tocsr()
+def _neighbours(keys: np.ndarray, steps: list[int]) -> np.ndarray:
+    """(d + 1, 2, V) from the keys of V corners."""
+    count = len(keys)
+    order = np.argsort(keys)
+    rising = keys[order]
+    neighbours = np.full((len(steps), 2, count), count, np.int64)
+    for (after, before), step in zip(neighbours, steps, strict=True):
+        wanted = rising + step
+        at = np.minimum(np.searchsorted(rising, wanted), count - 1)  # fast, as both rise
+        there = rising[at] == wanted
+        here, beside = order[there], order[at[there]]
+        after[here], before[beside] = beside, here
+    return neighbours

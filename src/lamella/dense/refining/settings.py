@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lamella.config import Settings
 
@@ -26,7 +26,7 @@ class CrfSettings(Settings):
     """Standard deviation of the kernel that asks neighbours to agree, whatever their colour."""
     near_weight: Weight = 3
     """What disagreement with near pixels costs, in nats."""
-    alike_px: Length = 40
+    alike_px: Length = 10
     """Standard deviation, in space, of the kernel that asks pixels of one colour to agree."""
     alike_rgb: Length = 13
     """Its standard deviation in colour, of 255."""
@@ -57,13 +57,20 @@ class RefineSettings(Settings):
     """Let labels follow the colours of the image."""
     crf: CrfSettings = CrfSettings()
     """How, where `use_crf` is set."""
-    morphological_op: Literal["closing", "opening", "none"] = "none"
+    morphological_op: Literal["closing", "opening", "none"] = "closing"
     """closing fills gaps in the classes, opening removes what is thinner than the kernel."""
     kernel_size: Annotated[int, Field(ge=1, le=101)] = 3
     """Side of the square kernel; odd."""
-    edge_refinement: bool = False
+    edge_refinement: bool = True
     """Smooth the boundaries."""
     edges: EdgeSettings = EdgeSettings()
     """How, where `edge_refinement` is set."""
-    min_component_size: Annotated[int, Field(ge=0)] = 0
-    """Connected pieces of fewer pixels take the class around them; 0: all stay."""
+    min_component_size: Annotated[int, Field(ge=0)] = 100
+    """Connected pieces of fewer pixels take the class around them; 0: all stay. Done last, so that none is left."""
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _has_a_middle(cls, side: int) -> int:
+        if side % 2 == 0:
+            raise ValueError("the kernel's side must be odd, so that it has a middle")
+        return side

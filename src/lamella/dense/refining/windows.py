@@ -21,7 +21,7 @@ from lamella.dense.refining.settings import RefineSettings
 from lamella.formats.label_values import NOT_LABELLED
 
 CORE_PX = 1024  # side of a window without its halo; the CRF takes about 300 bytes for each of its pixels
-_CRF_REACH = 2  # standard deviations of the wider kernel; see benchmarks/crf.py for what lies beyond
+_CRF_REACH = 3  # standard deviations of the wider kernel; benchmarks/crf.py prints what is lost beyond
 
 
 @dataclass(frozen=True)

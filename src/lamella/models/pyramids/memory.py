@@ -17,6 +17,7 @@ from lamella.models.pyramids.backbone import Backbone
 from lamella.models.segmenter import Segmenter
 
 _GB = 2**30
+_LARGEST = torch.finfo(torch.float16).max
 
 
 class LevelMemory:
@@ -47,13 +48,14 @@ class LevelMemory:
         found = [self._read(self._path(image)) for image in images]
         for number, image in enumerate(images):  # one by one: a batch's memory would be the encoder's largest maps
             if found[number] is None:
-                found[number] = self._made(image)
+                found[number] = self._read(self._path(image)) or self._made(image)  # it may stand twice in the batch
         levels = range(len(self.backbone.widths))
         return [torch.stack([each[level] for each in found if each]).to(images.device).float() for level in levels]
 
     def _made(self, image: Tensor) -> list[Tensor]:
         self.encoded += 1
-        levels = [level[0].half().cpu().contiguous() for level in self.backbone(image[None])]
+        # Clipped: what is larger than half precision holds would become infinite, and every loss of it NaN.
+        levels = [level[0].clamp(-_LARGEST, _LARGEST).half().cpu().contiguous() for level in self.backbone(image[None])]
         size = sum(level.nbytes for level in levels)
         if self._bytes + size <= self.limit_bytes:
             self.folder.mkdir(parents=True, exist_ok=True)

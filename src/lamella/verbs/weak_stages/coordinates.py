@@ -77,6 +77,9 @@ def run_coordinates(stage: Stage) -> int:
     _write(folder, study, picked, settings, stage.config.seed)
     for one in picked:
         print(_told(one))
+    if stage.config.train.folds is not None:
+        groups = len({offer.bag.group for one in picked for offer in one.offers})
+        print(f"note: these tiles are of {groups} {study.group_noun}s of all folds; column `group` says whose each is")
     print(f"wrote {folder}")
     return 0
 
@@ -210,4 +213,4 @@ def _record(study: WeakStudy, picked: Sequence[Picked], settings: CoordinateSett
 def _told(one: Picked) -> str:
     if not len(one):
         return f"  {one.name}: no tiles, since nothing tells where it is; it gets no prototypes"
-    return f"  {one.name}: {len(one)} tiles of {len(one.offers)} slides, picked by {one.rule}"
+    return f"  {one.name}: {len(one)} tiles of {len(one.offers)} slide(s), picked by {one.rule}"

@@ -7,6 +7,7 @@ ones, flagged LABEL ORACLE; each as it is and post-processed. Beside them what c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from lamella.verbs.weak_stages.evaluation_files import (
     write_text_report,
 )
 from lamella.verbs.weak_stages.evaluation_models import Panel, panel_of, trained_models
-from lamella.verbs.weak_stages.evaluation_report import Found, Tables, report_of
+from lamella.verbs.weak_stages.evaluation_report import report_of
 from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
+from lamella.verbs.weak_stages.evaluation_studies import Found, Tables
 from lamella.verbs.weak_stages.stage import RESULTS, TRAINING, Stage
 
 __all__ = ["EvaluationSettings", "run_evaluation"]
@@ -121,8 +123,7 @@ def _work(stage: Stage, bags: tuple[Bag, ...]) -> Work:
     settings, data = stage.config.evaluate, stage.config.data
     device, reason = choose_device(settings.device)
     print(f"evaluate on {device.type} ({reason})")
-    given = getattr(data, "coordinates", None) is not None
-    inside = settings.judged_area == "tiles" or (settings.judged_area == "auto" and given)
+    inside = settings.judged_area == "tiles" or (settings.judged_area == "auto" and not data.everywhere)
     per_tile = settings.gate_per == "tile" or (settings.gate_per == "auto" and stage.study.labels_are == "patch")
     runtime = Runtime(device, settings.batch_size, settings.threads)
     return Work(stage.study, bags, settings, stage.folder(RESULTS), runtime, inside, per_tile, stage.config.seed)
@@ -157,5 +158,6 @@ def _write(stage: Stage, found: Found, failed: dict[str, str]) -> int:
     ]
     pictures = [(CONFUSION_PNG, "Confusion of pixels: of each true class (row), the share that was called each class")]
     pictures += write_samples(folder, found, tables, found.work.settings.samples)
-    report = report_of(found, tables, command_of(stage.request), pictures)
+    # The configuration is already among the paths.
+    report = report_of(found, tables, command_of(replace(stage.request, run=None)), pictures)
     return finish(report, folder, [*files, *(folder / file for file, _ in pictures[1:])], failed, "slides")

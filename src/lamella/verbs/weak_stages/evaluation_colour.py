@@ -14,8 +14,8 @@ from lamella.metrics.segments.confusion import confusion_of
 from lamella.metrics.segments.weak_colour import WeakColourSample, fit_weak_colour_rule, sample_weak_colours
 from lamella.slides.slide import open_slide
 from lamella.verbs.progress import progress
-from lamella.verbs.weak_stages.evaluation_counts import Work, judged_truth
-from lamella.verbs.weak_stages.evaluation_maps import read_rows
+from lamella.verbs.weak_stages.evaluation_counts import Work
+from lamella.verbs.weak_stages.evaluation_judged import judged_truth, read_rows
 from lamella.verbs.weak_stages.evaluation_models import Panel
 
 COLOUR = "colour alone, from the same labels (logistic regression)"
@@ -78,7 +78,8 @@ def _drawn(study: WeakStudy, bags: Sequence[Bag], seed: int) -> Iterator[WeakCol
         try:
             tiles = read_tiles(study, bag, rows)
         except LamellaError:
-            continue  # it was told of in training, which reads the same slides; a baseline goes on without it
+            print(f"colour: {bag.slide_id} cannot be read and teaches no colours")
+            continue
         count = max(1, _PIXELS // max(1, len(bags) * len(rows)))
         if bag.tile_labels is not None:
             for row, pixels in zip(rows, tiles, strict=True):

@@ -14,12 +14,10 @@ from typing import cast
 
 import numpy as np
 
-from lamella.data.bag_tiles import read_truth, truth_rows
 from lamella.data.bags import Bag, WeakStudy
 from lamella.dense.runtime import Runtime
 from lamella.errors import LamellaError
 from lamella.formats.atomic import whole_file
-from lamella.formats.label_values import NOT_LABELLED
 from lamella.metrics.segments.confusion import confusion_of
 from lamella.models.dense_contract import DenseModel
 from lamella.models.weak_contract import WeakModel
@@ -27,22 +25,13 @@ from lamella.slides.slide import Slide, open_slide
 from lamella.verbs.evaluation.judged_tiles import slug
 from lamella.verbs.evaluation.segment_images import read_channels, write_channels
 from lamella.verbs.progress import progress
-from lamella.verbs.weak_stages.evaluation_maps import (
-    Gate,
-    Judged,
-    Rows,
-    enlarged,
-    gated,
-    label_probabilities,
-    labels_of,
-    predicted,
-    refined_rows,
-)
+from lamella.verbs.weak_stages.evaluation_gates import NO_LABEL, Gate, alike, gated, gates_of, labels_of
+from lamella.verbs.weak_stages.evaluation_judged import Judged, judged_truth, true_labels, true_pixels
+from lamella.verbs.weak_stages.evaluation_maps import Rows, predicted, refined_rows, stretched
 from lamella.verbs.weak_stages.evaluation_models import Panel, together
 from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
 
 COUNTS, LABEL_MAPS, RASTERS = "counts", "label_maps", "rasters"
-NO_LABEL, PREDICTED, TRUE = "none", "predicted", "true"
 REFINED, ALONE = "+refined", "alone "
 # Maps kept for pictures and for the control: nobody looks at more on a screen.
 _KEPT_PX = 4096
@@ -163,83 +152,24 @@ def _look_at(work: Work, panel: Panel, bag: Bag, models: Sequence[DenseModel], f
     judged = work.judged(bag)
     with open_slide(bag.wsi_path, mpp=bag.mpp_stated) as slide:
         truth_C = true_pixels(judged)
-        true_M, labelled = _true_labels(judged, truth_C)
+        true_M, labelled = true_labels(judged, truth_C)
         rasters = _rasters(work, panel, bag)
         rows = predicted(together(models, panel.name), judged, slide, rasters, work.runtime)
         probability_M, gates = np.full(len(true_M), np.nan), {NO_LABEL: None}
         if panel.weak and work.settings.labels:
-            probability_M, gates = _gates(work, judged, models, true_M)
-        matrices = _counted(judged, rows, gates)
+            voices = cast(Sequence[WeakModel], models)
+            probability_M, gates = gates_of(judged, voices, true_M, work.runtime, per_tile=work.per_tile)
+        same = alike(gates)
+        asked = {name: gates[name] for name in dict.fromkeys(same.values())}
+        matrices = _counted(judged, rows, asked)
         if panel.weak and work.settings.refine is not None:
-            matrices |= _refined(judged, rows, gates, slide, rasters)
+            matrices |= _refined(judged, rows, asked, slide, rasters)
+        endings = ("", REFINED) if f"{NO_LABEL}{REFINED}" in matrices else ("",)
+        matrices |= {f"{name}{end}": matrices[f"{other}{end}"] for name, other in same.items() for end in endings}
         if first:
             matrices |= _alone(work, judged, gates)
             write_channels(_kept_map(judged, rows), work.place(LABEL_MAPS, bag, ".png"))
     return Looked(matrices, truth_C, probability_M, true_M, labelled)
-
-
-# ---- truth -----------------------------------------------------------------------------------------------------------
-
-
-def judged_truth(judged: Judged, y0: int, y1: int) -> np.ndarray:
-    """(y1 - y0, W) uint8 true channels of rows of the raster; NOT_LABELLED also where nothing is judged."""
-    truth = truth_rows(judged.study, judged.bag, judged.frame, y0, y1)
-    if judged.inside:
-        truth = np.where(judged.within_tiles(y0, y1), truth, NOT_LABELLED).astype(np.uint8)
-    return truth
-
-
-def true_pixels(judged: Judged) -> np.ndarray:
-    """(C,) int64 judged pixels of each channel.
-
-    Raises:
-        LamellaError: There is none.
-    """
-    counts = sum(np.bincount(judged_truth(judged, y0, y1).ravel(), minlength=256) for y0, y1 in judged.bands)
-    assert isinstance(counts, np.ndarray)
-    found: np.ndarray = counts[: len(judged.study.channels)]
-    if not found.any():
-        where = " inside its tiles" if judged.inside else ""
-        raise LamellaError(judged.bag.slide_id, f"its mask has no labelled pixel{where}", "Check data.mask_values.")
-    return found
-
-
-def _true_labels(judged: Judged, truth_C: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(M,) bool and whether it is the label's word; the mask's where there is no label."""
-    bag, count = judged.bag, len(judged.study.classes)
-    if bag.labels is not None:
-        return np.array(bag.labels, bool), True
-    return truth_C[:count] > 0, False
-
-
-# ---- gates -----------------------------------------------------------------------------------------------------------
-
-
-def _gates(
-    work: Work, judged: Judged, models: Sequence[DenseModel], true_M: np.ndarray
-) -> tuple[np.ndarray, dict[str, Gate | None]]:
-    """(M,) the slide's predicted probabilities, and what each variant is told."""
-    voices = cast(Sequence[WeakModel], models)  # of a panel of weakly trained models
-    probability_M, tiles_NM = label_probabilities(voices, judged, work.runtime)
-    threshold = work.settings.label_threshold
-    if not work.per_tile:
-        said = {PREDICTED: Gate(probability_M[None] > threshold), TRUE: Gate(true_M[None])}
-    else:
-        places = judged.tiles_px()
-        said = {PREDICTED: Gate(tiles_NM > threshold, places), TRUE: Gate(_true_of_tiles(judged), places)}
-    return probability_M, {NO_LABEL: None, **said}
-
-
-def _true_of_tiles(judged: Judged) -> np.ndarray:
-    """(N, M) bool: the tiles' own labels, or what their masks show."""
-    bag, study = judged.bag, judged.study
-    if bag.tile_labels is not None:
-        return bag.tile_labels.astype(bool)
-    found = np.zeros((len(bag), len(study.classes)), bool)
-    for row in range(len(bag)):
-        truth = read_truth(study, bag, [row])
-        found[row] = [(truth == number).any() for number in range(len(study.classes))]
-    return found
 
 
 # ---- counts ----------------------------------------------------------------------------------------------------------
@@ -315,9 +245,14 @@ def exchanged_counts(work: Work, bags: Sequence[Bag]) -> np.ndarray | None:
     found = []
     for row, bag in enumerate(progress(bags, "control")):
         other = next(each for each in _round(bags, row) if each.group != bag.group)
-        judged = work.judged(bag)
-        called = enlarged(kept_map(work, other), judged.frame.height_px, judged.frame.width_px)
-        found.append(sum(confusion_of(judged_truth(judged, y0, y1), called[y0:y1], count) for y0, y1 in judged.bands))
+        judged, called = work.judged(bag), kept_map(work, other)
+        size = judged.frame.height_px, judged.frame.width_px
+        found.append(
+            sum(
+                confusion_of(judged_truth(judged, y0, y1), stretched(called, *size, y0, y1), count)
+                for y0, y1 in judged.bands
+            )
+        )
     return np.stack(found)
 
 

@@ -18,9 +18,11 @@ from lamella.metrics.segments.measures import MEAN_DICE, MEAN_IOU, MEAN_IOU_ALL,
 from lamella.metrics.segments.summary import summary
 from lamella.slides.slide import open_slide
 from lamella.verbs.evaluation.segment_report import chosen_ranks
-from lamella.verbs.weak_stages.evaluation_counts import Work, judged_truth, kept_map
-from lamella.verbs.weak_stages.evaluation_maps import Judged, enlarged, reduced_pixels
-from lamella.verbs.weak_stages.evaluation_report import Found, Tables, weights_sentence
+from lamella.verbs.weak_stages.evaluation_counts import Work, kept_map
+from lamella.verbs.weak_stages.evaluation_judged import Judged, judged_truth
+from lamella.verbs.weak_stages.evaluation_maps import reduced_pixels, stretched
+from lamella.verbs.weak_stages.evaluation_report import weights_sentence
+from lamella.verbs.weak_stages.evaluation_studies import Found, Tables
 from lamella.view.class_colours import class_table
 from lamella.view.confusion import draw_confusion
 from lamella.view.panels import write_sheet
@@ -38,6 +40,7 @@ _HEADLINES = {
     "val_f1": (MEAN_DICE, "f1"),
     "val_iou_with_background": (MEAN_IOU_ALL, None),
 }
+_AVERAGES = ("macro", "weighted", "macro_with_background", "weighted_with_background")
 _DRAWN_PX = 1024  # a sample's longer side: a screen's height
 _NOT_JUDGED = (255, 255, 255)
 
@@ -59,13 +62,8 @@ def write_metrics(folder: Path, found: Found, tables: Tables) -> Path:
         folder / METRICS,
         {
             **headline,
-            "per_class_metrics": {
-                "macro": whole["macro"],
-                "weighted": whole["weighted"],
-                "macro_with_background": whole["macro_with_background"],
-                "weighted_with_background": whole["weighted_with_background"],
-                **{"classes": whole["per_class"]},
-            },
+            "per_class_metrics": whole["per_class"],
+            **{name: whole[name] for name in _AVERAGES},
             "n_present": f"{whole['n_present']} of {whole['n_classes']} classes; null: in neither truth nor prediction",
             "row": f"{study.judged}: no label at test, no post-processing",
             "judged_part": _part(found),
@@ -163,7 +161,7 @@ def _lines(found: Found, tables: Tables) -> Iterator[str]:
     yield _cells("", "IoU", "Dice", "precision", "recall", "F1", "true px", "predicted px")
     for name, numbers in whole["per_class"].items():
         yield _cells(name, *(_number(numbers[key]) for key in _KEYS), numbers["true_px"], numbers["predicted_px"])
-    for name in ("macro", "weighted", "macro_with_background", "weighted_with_background"):
+    for name in _AVERAGES:
         yield _cells(name.replace("_", " "), *(_number(whole[name][key]) for key in _KEYS))
     yield "macro: mean of the tissues; weighted: by their true pixels. F1 of pixels is their Dice."
     yield from ("", "Confusion in pixels, true classes in rows")
@@ -237,7 +235,7 @@ def _drawn(work: Work, judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarr
     height, width = pixels.shape[:2]
     step = max(1, max(frame.width_px, frame.height_px) // (2 * _DRAWN_PX))
     truth = np.concatenate([judged_truth(judged, y0, y1)[-y0 % step :: step, ::step] for y0, y1 in judged.bands])
-    return pixels, enlarged(truth, height, width), enlarged(kept_map(work, judged.bag), height, width)
+    return pixels, stretched(truth, height, width), stretched(kept_map(work, judged.bag), height, width)
 
 
 def _write_sample(stem: Path, pixels: np.ndarray, truth: np.ndarray, called: np.ndarray, found: Found) -> None:

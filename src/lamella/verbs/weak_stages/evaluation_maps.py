@@ -9,105 +9,27 @@ Shapes: H, W pixels of the judged raster, C channels, M classes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from lamella.data.bag_tiles import read_tiles
-from lamella.data.bags import Bag, WeakStudy
-from lamella.dense.bands import first_largest
 from lamella.dense.engine import LABELS, PROBABILITIES, DenseSettings, predict_slide
 from lamella.dense.exports import ExportSettings
 from lamella.dense.images import predict_image
 from lamella.dense.refining.bands import refine_maps, refine_raster
 from lamella.dense.refining.settings import RefineSettings
 from lamella.dense.runtime import Runtime
-from lamella.errors import LamellaError
-from lamella.formats.label_values import NOT_LABELLED
 from lamella.formats.ome_zarr import ProbabilityStore, open_raster
-from lamella.geometry import Box, Frame
 from lamella.imaging.spacing import resize_image
 from lamella.models.dense_contract import DenseModel
-from lamella.models.weak_contract import WeakModel
-from lamella.slides.slide import Slide, open_slide
+from lamella.slides.slide import Slide
 from lamella.verbs.evaluation.segment_images import on_grid
-from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
+from lamella.verbs.weak_stages.evaluation_gates import Gate, gated
+from lamella.verbs.weak_stages.evaluation_judged import BAND_PX, Judged, raster_of, read_rows
 from lamella.verbs.weak_stages.prediction_places import area_of_tiles
 
-BAND_PX = 1024
-"""Rows of a large slide that are judged at once."""
 _WHOLE = 255  # of a stored probability
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A slide on the raster that it is judged on: the study's spacing, laid over it from its top left corner.
-
-    Attributes:
-        study: Of the slide.
-        bag: The slide.
-        frame: The raster.
-        settings: Of the evaluation.
-        inside: Only pixels in the slide's tiles are judged.
-    """
-
-    study: WeakStudy
-    bag: Bag
-    frame: Frame
-    settings: EvaluationSettings
-    inside: bool
-
-    @classmethod
-    def of(cls, study: WeakStudy, bag: Bag, settings: EvaluationSettings, *, inside: bool) -> Judged:
-        return cls(study, bag, raster_of(bag.frame, study.mpp), settings, inside)
-
-    @property
-    def small(self) -> bool:
-        return self.frame.width_px * self.frame.height_px <= self.settings.in_memory_px
-
-    @property
-    def bands(self) -> list[tuple[int, int]]:
-        """First row and the row behind the last of what is judged at once."""
-        height = self.frame.height_px
-        step = height if self.small else BAND_PX
-        return [(y0, min(y0 + step, height)) for y0 in range(0, height, step)]
-
-    def pixels(self, y0: int, y1: int, slide: Slide | None = None) -> np.ndarray:
-        """(y1 - y0, W, 3) uint8 of the raster."""
-        if slide is None:
-            with open_slide(self.bag.wsi_path, mpp=self.bag.mpp_stated) as opened:
-                return self.pixels(y0, y1, opened)
-        return read_rows(slide, self.frame, y0, y1)
-
-    def tiles_px(self) -> np.ndarray:
-        """(N, 4) int64 x0, y0, x1, y1 of the tiles on the raster; edges are rounded alike: neighbours touch."""
-        corners = self.bag.corners_px0 * (self.bag.frame.mpp_x, self.bag.frame.mpp_y)
-        ends = np.concatenate([corners, corners + self.study.fov_um], axis=1)
-        scale = np.array([self.frame.mpp_x, self.frame.mpp_y] * 2)
-        limits = [self.frame.width_px, self.frame.height_px] * 2
-        return np.rint(ends / scale).astype(np.int64).clip(0, limits)
-
-    def within_tiles(self, y0: int, y1: int) -> np.ndarray:
-        """(y1 - y0, W) bool."""
-        inside = np.zeros((y1 - y0, self.frame.width_px), bool)
-        for left, top, right, bottom in self.tiles_px().tolist():
-            inside[max(0, top - y0) : max(0, bottom - y0), left:right] = True
-        return inside
-
-
-def raster_of(frame: Frame, mpp: float) -> Frame:
-    """The raster of exactly this spacing over a slide, as the dense engine lays it."""
-    width_um, height_um = frame.size_um
-    return Frame(max(1, round(width_um / mpp)), max(1, round(height_um / mpp)), mpp, mpp)
-
-
-def read_rows(slide: Slide, frame: Frame, y0: int, y1: int) -> np.ndarray:
-    """(y1 - y0, W, 3) uint8 of a raster over a slide."""
-    box_px0 = frame.box_in(slide.frame, Box(0, y0, frame.width_px, y1))
-    return slide.read(box_px0, frame.mpp).pixels
 
 
 # ---- what a model says -----------------------------------------------------------------------------------------------
@@ -166,95 +88,6 @@ def _nearest(places: np.ndarray, own_mpp: float, other_mpp: float, count: int) -
     return np.minimum(((places + 0.5) * own_mpp / other_mpp).astype(np.int64), count - 1)
 
 
-# ---- labels of the whole image ---------------------------------------------------------------------------------------
-
-
-def label_probabilities(models: Sequence[WeakModel], judged: Judged, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
-    """How probably the slide (M,), and each of its tiles (N, M), holds each class of the study: the mean of the models.
-
-    Raises:
-        LamellaError: The slide has no tiles, or one cannot be read.
-    """
-    study, bag = judged.study, judged.bag
-    if not len(bag):
-        raise LamellaError(
-            bag.slide_id, "it has no tile that labels could be predicted of", "Set evaluate.labels=false."
-        )
-    bags, tiles = [], []
-    for model in models:
-        logits_NM, features_ND = _answers(model, study, bag, runtime)
-        own = [name for name in model.contract.channels if name != model.contract.background]
-        order = [own.index(name) for name in study.classes]
-        with torch.no_grad():
-            bag_M = model.bag_logits(logits_NM, features_ND)
-        bags.append(bag_M.float().sigmoid().cpu().numpy()[order])
-        tiles.append(logits_NM.float().sigmoid().cpu().numpy()[:, order])
-    return np.mean(bags, axis=0), np.mean(tiles, axis=0)
-
-
-@torch.no_grad()
-def _answers(model: WeakModel, study: WeakStudy, bag: Bag, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of all of a slide's tiles, and the features that pooling by attention reads."""
-    answers = []
-    for start in range(0, len(bag), runtime.batch_size):
-        rows = np.arange(start, min(start + runtime.batch_size, len(bag)))
-        pixels = read_tiles(study, bag, rows, threads=runtime.threads, mpp=model.contract.mpp)
-        answers.append(model.tile_answers(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(runtime.device)))
-    logits, features = zip(*answers, strict=True)
-    return torch.cat(logits), torch.cat(features)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Which classes a slide is said to hold, everywhere or tile by tile.
-
-    Attributes:
-        present_NM: bool; (1, M) of the whole slide, or (N, M) of its tiles.
-        tiles_px: (N, 4) places of the tiles; None where the gate is of the whole slide.
-    """
-
-    present_NM: np.ndarray
-    tiles_px: np.ndarray | None = None
-
-    def of_rows(self, y0: int, y1: int, width: int) -> np.ndarray:
-        """(M, h, W) bool, or (M, 1, 1). What lies in no tile is not gated; in several, by what any of them holds."""
-        if self.tiles_px is None:
-            return self.present_NM[0][:, None, None]
-        present = np.zeros((self.present_NM.shape[1], y1 - y0, width), bool)
-        covered = np.zeros((y1 - y0, width), bool)
-        for (left, top, right, bottom), here_M in zip(self.tiles_px.tolist(), self.present_NM, strict=True):
-            part = (slice(max(0, top - y0), max(0, bottom - y0)), slice(left, right))
-            present[(slice(None), *part)] |= here_M[:, None, None]
-            covered[part] = True
-        return present | ~covered
-
-
-def gated(maps_CHW: np.ndarray, present_MHW: np.ndarray) -> np.ndarray:
-    """Probabilities without the classes that are not present; the background, behind the classes, always is.
-
-    Where no class is left there is background; where there is no background either, the gate says nothing of the place.
-    Places at which nobody looked (0 in every channel) stay so.
-    """
-    classes = len(present_MHW)
-    kept = maps_CHW.copy()
-    kept[:classes] *= present_MHW
-    looked = maps_CHW.any(0)
-    empty = looked & ~kept.any(0)
-    if len(maps_CHW) > classes:
-        kept[classes][empty] = 1
-    else:
-        kept = np.where(empty, maps_CHW, kept)
-    total = kept.sum(0)
-    return np.divide(kept, total, out=np.zeros_like(kept), where=total > 0)
-
-
-def labels_of(maps_CHW: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 channels, NOT_LABELLED where nobody looked. Every channel competes, the background with the rest."""
-    labels = first_largest(torch.from_numpy(np.ascontiguousarray(maps_CHW))).numpy()
-    labels[~maps_CHW.any(0)] = NOT_LABELLED
-    return labels
-
-
 def refined_rows(
     rows: Rows, gate: Gate | None, judged: Judged, refine: RefineSettings, slide: Slide, folder: Path
 ) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -295,13 +128,13 @@ def refined_rows(
     shutil.rmtree(folder)
 
 
-def enlarged(labels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A label image stretched over another shape by nearest pixels."""
+def stretched(labels: np.ndarray, height: int, width: int, y0: int = 0, y1: int | None = None) -> np.ndarray:
+    """Rows y0 to y1 of a label image stretched over another shape, by nearest pixels."""
     rows, columns = (
         np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
         for old, new in zip(labels.shape, (height, width), strict=True)
     )
-    return labels[np.ix_(rows, columns)]
+    return labels[np.ix_(rows[y0:y1], columns)]
 
 
 def reduced_pixels(pixels: np.ndarray, largest_px: int) -> np.ndarray:

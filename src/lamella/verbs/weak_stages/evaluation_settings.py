@@ -12,6 +12,9 @@ from lamella.dense.blending import BlendSettings
 from lamella.dense.refining.settings import RefineSettings
 from lamella.engine.world import DeviceName
 
+CRF_ALONE = RefineSettings(use_crf=True, morphological_op="none", edge_refinement=False, min_component_size=0)
+"""What a CRF does is only seen without the rest of post-processing."""
+
 
 class EvaluationSettings(Settings):
     """Settings of stage 4."""
@@ -30,10 +33,11 @@ class EvaluationSettings(Settings):
     """What a label is of when it gates: the whole slide, or each of its tiles. auto: as in training."""
     label_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Probability above which a label is predicted."""
-    refine: RefineSettings | None = RefineSettings(use_crf=True)
-    """What the second half of the rows is post-processed with; null leaves those rows out."""
+    refine: RefineSettings | None = CRF_ALONE
+    """What the second half of the rows is post-processed with; the CRF alone unless said, null leaves them out."""
     judged_area: Literal["auto", "tiles", "whole"] = "auto"
-    """Judge the pixels inside the slides' tiles, or all labelled ones. auto: tiles where coordinates are given."""
+    """Judge the labelled pixels inside the slides' tiles, where a model is asked to look, or all of them. auto: tiles,
+    unless the slides are looked at everywhere (data.everywhere)."""
     blend: BlendSettings = BlendSettings()
     """How tiles become one map, and whether each is also shown mirrored and turned (blend.tta)."""
     in_memory_px: Annotated[int, Field(ge=1)] = 16_000_000

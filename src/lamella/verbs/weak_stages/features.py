@@ -120,7 +120,8 @@ def read_tiles_of_classes(folder: Path, study: WeakStudy) -> pa.Table:
     path = folder / TILES_FILE
     if not path.is_file():
         raise LamellaError(path, "there are no exemplars yet", "Run `lamella weak coordinates` with the same -o first.")
-    table = read_parquet(path, COLUMNS)
+    read_parquet(path, COLUMNS)  # they are there; other columns go along
+    table = read_parquet(path)
     unknown = sorted(set(table.column(CLASS).to_pylist()) - set(study.channels))
     if unknown:
         raise LamellaError(

@@ -21,15 +21,6 @@ def _turns(value: Any) -> Any:
     return {True: "d4", False: "none"}[value] if isinstance(value, bool) else value
 
 
-class PostProcessing(RefineSettings):
-    """From probabilities to the mask; the defaults are the source's."""
-
-    morphological_op: Literal["closing", "opening", "none"] = "closing"
-    """closing fills gaps in the classes, opening removes what is thinner than the kernel."""
-    min_component_size: Annotated[int, Field(ge=0)] = 100
-    """Connected pieces of fewer pixels take the class around them; 0: all stay."""
-
-
 class UncertainSettings(Settings):
     """The list of tiles whose labels would help most (active learning)."""
 
@@ -72,7 +63,7 @@ class PredictionSettings(Settings):
     gate: Literal["none", "predicted"] = "none"
     """predicted: classes that the model says the slide (or each patch, where labels are of patches) does not hold are
     taken out of the maps."""
-    refine: PostProcessing = PostProcessing()
+    refine: RefineSettings = RefineSettings()
     """Post-processing."""
     everywhere: bool | None = None
     """Look at the whole slide, tissue or not; null: as data.everywhere."""

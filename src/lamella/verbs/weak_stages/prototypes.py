@@ -14,12 +14,13 @@ import torch
 from pydantic import Field, model_validator
 
 from lamella.config import Settings
+from lamella.data.bag_purity import ANY_SLIDE, ONE_OF_SEVERAL, ONLY_CLASS
 from lamella.data.bags import WeakStudy
 from lamella.errors import ConfigError, LamellaError
 from lamella.formats.digests import file_digest
 from lamella.formats.exemplars import FEATURES_FILE, TABLE_FILE, Exemplars, read_exemplars
 from lamella.formats.tables import write_csv, write_parquet
-from lamella.models.prototype_clusters import Cluster, cluster_classes, told_apart
+from lamella.models.prototype_clusters import Cluster, cluster_classes, most_distinct, told_apart
 from lamella.models.prototypes import PROTOTYPES_FILE, Prototypes, load_prototypes, save_prototypes, unit_length
 from lamella.verbs.weak_stages.features import refuse_missing
 from lamella.verbs.weak_stages.prototype_import import imported
@@ -27,10 +28,13 @@ from lamella.verbs.weak_stages.stage import FEATURES, PROTOTYPES, Stage
 from lamella.view.prototype_pictures import draw_prototypes
 
 CLUSTERS_FILE, MEMBERS_FILE = "clusters.csv", "members.parquet"
-_COLUMNS = ("class", "cluster", "size", "share", "slides", "mean_cosine", "least_cosine",
+_COLUMNS = ("class", "cluster", "kept", "size", "share", "slides", "margin", "mean_cosine", "least_cosine",
             "nearest_slide_id", "nearest_x_px0", "nearest_y_px0")  # fmt: skip
 _BLOCKS = ("class_order", "background", "prototypes", "seed")
 _IGNORED = ("prototypes.pictures",)
+# Rules of stage 0 that know of a slide what they say of a tile.
+_OF_SLIDES = {ONLY_CLASS, ONE_OF_SEVERAL, ANY_SLIDE}
+_LEAST_EXEMPLARS = 8  # of a prototype: with as many spare clusters, each has four on average
 # Below this share over the chance level, nearest prototypes are told to be as good as drawn.
 _LITTLE = 0.1
 
@@ -42,6 +46,10 @@ class PrototypeSettings(Settings):
     """Prototypes of each class."""
     k_list: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """How many each class has, in class_order; one more for the background, where it has exemplars, or it has `k`."""
+    spare: Annotated[int, Field(ge=0)] | None = None
+    """So many clusters more are made of each class, and those left out that are most like exemplars of other classes.
+    null: as many as prototypes for classes whose exemplars are known by labels of whole slides alone (they hold other
+    tissue, too) and number at least eight for each prototype, none for the others."""
     restarts: Annotated[int, Field(ge=1)] = 10
     """Starts of the k-means; the best is kept."""
     representatives: Annotated[int, Field(ge=0)] = 0
@@ -95,20 +103,34 @@ def _imported(stage: Stage) -> Prototypes:
 
 
 def _clusters(stage: Stage, exemplars: Exemplars) -> list[Cluster]:
-    settings, study = stage.config.prototypes, stage.study
-    return cluster_classes(
+    settings, rows_of = stage.config.prototypes, _rows_of(exemplars, stage.study)
+    k_list, rules = _k_list(settings, exemplars, stage.study), _picked_by(exemplars, rows_of)
+    more = [
+        _spare(settings, k, len(rows), rules.get(name, []))
+        for k, (name, rows) in zip(k_list, rows_of.items(), strict=True)
+    ]
+    clusters = cluster_classes(
         exemplars.features_ND,
-        _rows_of(exemplars, study),
-        _k_list(settings, exemplars, study),
+        rows_of,
+        [k + spare for k, spare in zip(k_list, more, strict=True)],
         restarts=settings.restarts,
         seed=stage.config.seed,
     )
+    return most_distinct(clusters, exemplars.features_ND, rows_of, k_list)
+
+
+def _spare(settings: PrototypeSettings, k: int, exemplars: int, rules: list[str]) -> int:
+    """Clusters of a class that are made in order to leave some out."""
+    if settings.spare is not None:
+        return settings.spare
+    return k if _OF_SLIDES & set(rules) and exemplars >= _LEAST_EXEMPLARS * k else 0
 
 
 def _made(stage: Stage, exemplars: Exemplars, clusters: list[Cluster]) -> Prototypes:
     """Prototypes of the clusters, with what a reader should know of them."""
     settings, rows_of = stage.config.prototypes, _rows_of(exemplars, stage.study)
-    rows, counts = _taken(clusters, rows_of, settings.representatives)
+    kept = [cluster for cluster in clusters if cluster.kept]
+    rows, counts = _taken(kept, rows_of, settings.representatives)
     tile_px = int(exemplars.record["tile_px"])
     facts: dict[str, Any] = {
         "clusters": [_row(cluster, rows_of, exemplars.table) for cluster in clusters],
@@ -117,10 +139,11 @@ def _made(stage: Stage, exemplars: Exemplars, clusters: list[Cluster]) -> Protot
         "tile_px": tile_px,
         "mpp": stage.study.fov_um / tile_px,
     }
-    vectors = np.stack([each.centre_D for each in clusters]) if rows is None else exemplars.features_ND[rows]
+    vectors = np.stack([each.centre_D for each in kept]) if rows is None else exemplars.features_ND[rows]
     encoder, fingerprint = exemplars.record["encoder"], exemplars.record["fingerprint"]
     made = Prototypes(unit_length(torch.from_numpy(vectors)), tuple(rows_of), counts, encoder, fingerprint, facts)
-    facts["told_apart"] = told_apart(exemplars.features_ND, rows_of, made.features_KD.numpy(), made.class_of_K)
+    members = {name: np.concatenate([each.rows for each in kept if each.name == name]) for name in rows_of}
+    facts["told_apart"] = told_apart(exemplars.features_ND, members, made.features_KD.numpy(), made.class_of_K)
     return made
 
 
@@ -132,6 +155,10 @@ def _show(stage: Stage, exemplars: Exemplars, clusters: list[Cluster], prototype
     if settings.pictures:
         for path in draw_prototypes(stage.study.by_id, exemplars.table, clusters, folder, shown=settings.pictures):
             print(f"look at {path}")
+    for name in prototypes.classes:
+        own = [cluster for cluster in clusters if cluster.name == name]
+        if left := sum(not cluster.kept for cluster in own):
+            print(f"{name}: {left} of {len(own)} clusters left out, the most like exemplars of other classes")
     _say_told_apart(prototypes.facts["told_apart"])
 
 
@@ -208,9 +235,11 @@ def _row(cluster: Cluster, rows_of: dict[str, np.ndarray], table: pa.Table) -> d
     return {
         "class": cluster.name,
         "cluster": cluster.number + 1,
+        "kept": int(cluster.kept),
         "size": len(cluster.rows),
         "share": round(len(cluster.rows) / len(rows_of[cluster.name]), 4),
         "slides": len(set(table.column("slide_id").take(pa.array(cluster.rows)).to_pylist())),
+        "margin": round(cluster.margin, 4),
         "mean_cosine": round(float(cluster.cosines.mean()), 4),
         "least_cosine": round(float(cluster.cosines.min()), 4),
         **{f"nearest_{name}": value for name, value in nearest.items()},

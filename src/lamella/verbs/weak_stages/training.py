@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from lamella.data.bag_batches import BagBatches
@@ -23,6 +25,7 @@ from lamella.models.hub import CONFIG_FILE, load_encoder
 from lamella.models.masked_features import check_masking
 from lamella.models.prototype_segmenter import PrototypeSegmenter
 from lamella.models.prototypes import PROTOTYPES_FILE, Prototypes, load_prototypes
+from lamella.models.pyramids.memory import LevelMemory
 from lamella.models.weak_building import make_trainable, make_weak_model
 from lamella.models.weak_hub import load_weak
 from lamella.verbs.progress import progress
@@ -47,6 +50,7 @@ _IGNORED = (
     "train.batches.workers",
     "train.batches.cache_mb",
     "train.batches.max_open_slides",
+    "train.batches.features_gb",
     "train.fold",
     "train.device",
     "train.log",
@@ -63,15 +67,23 @@ def run_training(stage: Stage) -> int:
     settings = stage.config.train
     with start_world(settings.device, settings.precision) as world:
         setting = _Setting.of(stage, world)
-        inputs = setting.inputs()
-        claimed = world.on_main(lambda: stage.claim(TRAINING, _BLOCKS, inputs, ignore=_IGNORED))
+        parts = planned(stage.study, settings, stage.config.seed, stage.folder(TRAINING))
+        left = [part for part in parts if not part.is_done]
+        # The first is made ready before the folder is claimed: what is wrong with settings or data shows here.
+        first = setting.ready(left[0]) if left else None
+        inputs, shared = setting.inputs(), settings.fold is not None
+        claimed = world.on_main(lambda: stage.claim(TRAINING, _BLOCKS, inputs, ignore=_IGNORED, shared=shared))
         tree = {key: value for key, value in stage.resolved.tree().items() if key in _BLOCKS}
         digest = settings_hash(tree, ignore=_IGNORED, inputs=inputs)
-        for part in planned(stage.study, settings, stage.config.seed, stage.folder(TRAINING)):
+        for part in parts:
             if part.is_done:
                 setting.say(f"{part.title}was trained already: {part.model}")
-            elif not _train_part(setting, part, digest):
+                continue
+            ready, first = first or setting.ready(part), None
+            if not _train_part(setting, part, ready, digest):
                 return 0
+            del ready  # its tiles and weights are let go before the next part's are read
+        world.on_main(lambda: _clear(setting))
         setting.say(f"wrote {stage.folder(TRAINING)}")
         del claimed
     return 0
@@ -109,6 +121,11 @@ class _Setting:
             encoder = _encoder_of(prototypes).to(world.device)
         return cls(stage, settings, prototypes, encoder, world)
 
+    @property
+    def features(self) -> Path:
+        """Where what a frozen backbone made of tiles lies, for all models of the study."""
+        return self.stage.folder(TRAINING) / "features"
+
     def say(self, line: str) -> None:
         if self.world.is_main:
             print(line, flush=True)
@@ -126,13 +143,17 @@ class _Setting:
     def ready(self, part: TrainingPart) -> _Ready:
         """Weights as the seed draws them, and the part's slides."""
         study, settings, data = self.stage.study, self.settings, self.settings.batches
-        method = WeakMethod(self.model(part), settings.method.loss, encoder=self.encoder, mpp=study.mpp).train()
-        samples = BagBatches(study, part.train, data, part.seed)
+        model, memory, seed = self.model(part), None, self.stage.config.seed
+        if settings.method.model.backbone.train == "frozen" and data.views > 0:
+            memory = LevelMemory(model.backbone.to(self.world.device), self.features, data.features_gb)
+        method = WeakMethod(model, settings.method.loss, encoder=self.encoder, mpp=study.mpp, memory=memory).train()
+        views = 0 if memory is None else data.views
+        samples = BagBatches(study, part.train, data, part.seed, views=views, view_seed=seed)
         validation = None
         if part.validate:
             _check_truth(settings, part)
             # The study's seed: all models are judged on the same tiles.
-            held = BagBatches(study, part.validate, data, self.stage.config.seed)
+            held = BagBatches(study, part.validate, data, seed)
             validation = WeakValidation.of(
                 method, held, settings.validation.criterion, settings.validation.tiles_per_bag, self.world.device
             )
@@ -159,9 +180,8 @@ class _Setting:
         )
 
 
-def _train_part(setting: _Setting, part: TrainingPart, digest: str) -> bool:
+def _train_part(setting: _Setting, part: TrainingPart, ready: _Ready, digest: str) -> bool:
     """Train and export; returns whether the next part may begin."""
-    ready = setting.ready(part)
     for line in _told(part, ready, setting):
         setting.say(line)
     # A checkpoint belongs to its part: two seeds of one run must not go on from each other's.
@@ -214,14 +234,25 @@ def _finish(setting: _Setting, part: TrainingPart, ready: _Ready, outcome: Outco
     setting.say(f"{part.title}trained on {outcome.images_seen:,} tiles; wrote {part.model}")
 
 
+def _clear(setting: _Setting) -> None:
+    """Remove what only training needed, once every model is there."""
+    settings = setting.settings.model_copy(update={"fold": None})
+    every = planned(setting.stage.study, settings, setting.stage.config.seed, setting.stage.folder(TRAINING))
+    if all(part.is_done for part in every):
+        shutil.rmtree(setting.features, ignore_errors=True)
+
+
 def _told(part: TrainingPart, ready: _Ready, setting: _Setting) -> Iterator[str]:
     trained = sum(each.numel() for each in ready.method.parameters() if each.requires_grad)
     budget, study = ready.budget, setting.stage.study
     yield f"{part.title}{supervision(study, setting.settings)}"
+    if setting.settings.init is not None:
+        yield f"  goes on     from {setting.settings.init}, with its own prototypes"
     yield f"  slides      {len(part.train)} to train on, {len(part.validate)} to validate by, {len(part.held)} held out"
     yield f"  device      {setting.world}"
     yield f"  parameters  {trained:,} trained"
-    yield f"  steps       {budget.steps:,} of {budget.images_per_step} tiles, epochs of {budget.images_per_epoch:,} tiles"
+    per_epoch = f"epochs of {budget.images_per_epoch:,} tiles"
+    yield f"  steps       {budget.steps:,} of {budget.images_per_step} tiles, {per_epoch}"
 
 
 def _encoder_of(prototypes: Prototypes) -> Encoder:

@@ -52,10 +52,11 @@ def criterion_text(settings: TrainingSettings, chosen: Chosen, part: TrainingPar
         if settings.validation.criterion == "loss"
         else "PIXEL MASKS of the validation slides (mean IoU of the classes), which is more than weak supervision"
     )
-    return (
+    said = (
         f"The best weights by {by}: {chosen.monitor} {chosen.value:.4f} after {chosen.step:,} steps, on "
         f"{len(part.validate)} slides."
     )
+    return said if chosen.step else f"{said} NO STEP OF TRAINING MADE IT BETTER: these are the weights it began with."
 
 
 def facts_of(study: WeakStudy, settings: TrainingSettings, part: TrainingPart, outcome: Outcome) -> dict[str, Any]:
@@ -161,12 +162,36 @@ def _card(
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     fold = "" if part.fold is None else f" Fold {part.fold} of {settings.folds} ({len(part.held)} slides) held out."
-    return (
-        f"---\nlibrary_name: lamella\nlicense: unknown\ntags: [medical-imaging, segmentation, weak-supervision]\n---\n"
-        f"# {model.name}\n\n| | |\n|---|---|\n{table}\n\n## Data\n\n{len(part.train)} slides with labels of "
-        f"{study.labels_are}es for training, {len(part.validate)} for validation.{fold} No pixel masks were trained "
-        f"on.\n\n## Metrics\n\n{criterion_text(settings, Chosen.of(outcome), part)} `lamella weak evaluate` measures "
-        "masks.\n\n## Limits\n\n- Not for diagnosis. Masks were never shown in training: where classes touch, borders "
-        "are guesses of the network.\n- Not tested on stains, scanners or organs other than those of the data above.\n\n"
-        "## Use\n\n```\nlamella predict this_folder slides/ -o out\n```\n"
-    ).replace("patchs", "patches").replace("patchees", "patches").replace("slidees", "slides")
+    labels = "one label for all of a slide" if study.labels_are == "slide" else "a label for each patch"
+    return f"""---
+library_name: lamella
+license: unknown
+tags: [medical-imaging, segmentation, weak-supervision]
+---
+# {model.name}
+
+| | |
+|---|---|
+{table}
+
+## Data
+
+{len(part.train)} slides for training and {len(part.validate)} for validation, with {labels}.{fold}
+No pixel masks were trained on.
+
+## Metrics
+
+{criterion_text(settings, Chosen.of(outcome), part)}
+`lamella weak evaluate` measures masks.
+
+## Limits
+
+- Not for diagnosis. Masks were never shown in training: where classes touch, borders are guesses of the network.
+- Not tested on stains, scanners or organs other than those of the data above.
+
+## Use
+
+```
+lamella predict this_folder slides/ -o out
+```
+"""

@@ -88,7 +88,9 @@ def planned(study: WeakStudy, settings: TrainingSettings, seed: int, folder: Pat
     return parts
 
 
-def _dealt(study: WeakStudy, settings: TrainingSettings, seed: int) -> Iterator[tuple[int | None, tuple[Bags, Bags, Bags]]]:
+def _dealt(
+    study: WeakStudy, settings: TrainingSettings, seed: int
+) -> Iterator[tuple[int | None, tuple[Bags, Bags, Bags]]]:
     """Number of the fold, and its slides to train on, to validate by, and held out."""
     train, stated = _open_bags(study)
     if settings.folds is None:

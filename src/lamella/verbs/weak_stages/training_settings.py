@@ -59,8 +59,8 @@ class TrainingSettings(Settings):
     """The network, the pooling of slides' labels, and the losses."""
     batches: BagBatchSettings = BagBatchSettings()
     """How tiles are drawn."""
-    # The source's schedule (its document): cosine after one of eight epochs of warm-up. Its rate, 1e-3, is for a head on
-    # top of a small backbone; the presets of its code and paper fine-tune at 5e-5 and 1e-5.
+    # The source's schedule (its document): cosine after one of eight epochs of warm-up. Its rate, 1e-3, suits a head on
+    # a frozen backbone; the presets of its code and paper fine-tune at 5e-5 and 1e-5.
     optim: OptimSettings = OptimSettings(
         lr_start=1e-4, lr=1e-3, lr_end=1e-6, warmup=0.125, weight_decay=5e-4, weight_decay_end=5e-4
     )

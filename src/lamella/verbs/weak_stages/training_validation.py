@@ -135,7 +135,7 @@ class WeakValidation:
                 truth = self.truth.get((number, start), lambda bag=bag, some=some: read_truth(study, bag, some))
                 if (truth == NOT_LABELLED).all():
                     continue
-                maps = self.method.model.maps(self._image([(number, int(row)) for row in some]))
+                maps = self.method.probabilities(self._image([(number, int(row)) for row in some]))
                 matrix += confusion_of(truth, maps.argmax(1).to(torch.uint8).cpu().numpy(), len(study.channels))
         iou = iou_per_class(matrix)
         background = None if study.background is None else len(study.channels) - 1
