@@ -30,7 +30,7 @@ from scipy.ndimage import gaussian_filter, label
 from lamella.dense.refining.bands import refine_maps, refine_raster
 from lamella.dense.refining.crf import crf_probabilities
 from lamella.dense.refining.settings import CrfSettings, RefineSettings
-from lamella.dense.refining.windows import CORE_PX, halo_px
+from lamella.dense.refining.windows import halo_px, side_px
 from lamella.errors import MissingExtraError
 from lamella.formats.ome_zarr import ProbabilityStore, open_raster
 from lamella.slides.readers.mpp import Resolution
@@ -106,7 +106,7 @@ def windows() -> None:
     parts = refine_maps(maps, picture, given, 2, core_px=256)
     print(
         f"{mask.shape[0]} x {mask.shape[1]} px in windows of 256 with halos of {halo_px(given)} px against one window: "
-        f"labels agree {float((whole == parts).mean()):.6f} (windows of {CORE_PX} have a quarter of those seams)",
+        f"labels agree {float((whole == parts).mean()):.6f} (by default windows are of {side_px(given)} px)",
         flush=True,
     )
 

@@ -1,9 +1,9 @@
 """Are exemplars encoded as fast as `lamella embed` encodes a slide's tiles?
 
 Ours: stage 1 of `lamella weak` (`FeatureWork`, with its parts on disk) on tiles drawn at random from several slides, as
-stage 0 draws them, in the order of their classes. Embed: the same tiles as `lamella embed tiles=...` reads them, slide by
-slide through `TileBatches` and `embedded`. The encoder is a ViT-S/16; a first row has colour statistics, which are so
-cheap that mostly reading is measured. Slides: JPEG Q80 at 0.5 um per pixel.
+stage 0 draws them, in the order of their classes. Embed: the same tiles as `lamella embed tiles=...` reads them, slide
+by slide through `TileBatches` and `embedded`, in batches of the same size. The encoder is a ViT-S/16; a first row has
+colour statistics, which are so cheap that mostly reading is measured. Slides: JPEG Q80 at 0.5 um per pixel.
 
     python benchmarks/weak_features.py [-n TILES]
 """
@@ -29,7 +29,7 @@ from lamella.verbs.tile_features import embedded
 from lamella.verbs.weak_stages.feature_work import FeatureWork
 from samples import write_slide
 
-SLIDES, BATCH, TARGET = 5, 64, 0.9  # slides: num_per_class of stage 0
+SLIDES, BATCH, TARGET = 5, 32, 0.9  # slides: num_per_class of stage 0; batches of both are of one size where n is 160
 SIDE_PX = 4096  # 256 tiles a slide
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 from tests.data.tiny_bags import TILE, bag_of, colour_of, study_of
 
-from lamella.data.bag_batches import BagBatches, BagBatchSettings, field_px0, target_of
+from lamella.data.bag_batches import BagBatches, BagBatchSettings
+from lamella.data.bag_units import field_px0, target_of
 from lamella.data.segmentation_augment import NO_CHANGE, SegmentationAugmentSettings
 from lamella.errors import DatasetError, SlideError
 
@@ -70,6 +72,15 @@ def test_all_tiles_of_a_slide_are_drawn_in_time(slides: BagBatches) -> None:
     """Mistake of the source: one random tile, or the first, stood for a slide."""
     seen = {(drawn.bag, row) for drawn in map(slides.drawn, range(60)) for row in drawn.rows}
     assert seen == {(bag, row) for bag in range(4) for row in range(4)}
+
+
+def test_an_epoch_shows_each_tile_once_but_of_large_slides_not_all(tmp_path: Path) -> None:
+    bags = [bag_of(tmp_path, n, (1, 0)) for n in range(4)]
+    samples = BagBatches(study_of(bags), bags, settings(), 0)
+    assert (samples.tiles_per_sample, samples.tiles_per_step, samples.tiles_per_epoch) == (3, 12, 18)  # 16 tiles
+    assert BagBatches(study_of(bags), bags, settings(samples_per_epoch=5), 0).tiles_per_epoch == 15
+    large = [replace(bag, corners_px0=np.zeros((100_000, 2))) for bag in bags]
+    assert BagBatches(study_of(large), large, settings(), 0).tiles_per_epoch == 10_002
 
 
 def test_a_small_slide_gives_its_tiles_again(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ def test_the_background_is_the_last_channel_and_competes(rule: str) -> None:
 
 
 def test_what_makes_the_background_where_nothing_is_said() -> None:
-    assert tiny_weak().background_rule == "prototypes"
-    assert tiny_weak(prototypes(CLASSES, (2, 2))).background_rule == "power"
-    assert tiny_weak(scores="linear").background_rule == "power"
+    assert tiny_weak().background_rule == "power"
+    assert tiny_weak(background_score="auto").background_rule == "prototypes"
+    assert tiny_weak(prototypes(CLASSES, (2, 2)), background_score="auto").background_rule == "power"
+    assert tiny_weak(scores="linear", background_score="auto").background_rule == "power"
     without = tiny_weak(prototypes(CLASSES, (1, 1)), background=None)
     assert without.background_rule == "none"
     assert without.maps(tiles()).shape[1] == 2
@@ -143,13 +144,15 @@ def test_a_gate_by_image_labels() -> None:
 def test_other_weights_or_another_background_have_another_fingerprint() -> None:
     model = tiny_weak()
     assert model.fingerprint == tiny_weak().fingerprint
-    assert model.fingerprint != tiny_weak(background_score="power").fingerprint
+    assert model.fingerprint != tiny_weak(background_score="prototypes").fingerprint
     with torch.no_grad():
         model.scores.prototypes_KD[0] += 0.1
     assert model.fingerprint != tiny_weak().fingerprint
 
 
-@pytest.mark.parametrize("settings", [{}, {"merge": "max", "project": 6, "unit_prototypes": False}, {"scores": "linear"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"merge": "max", "project": 6, "unit_prototypes": False}, {"scores": "linear"}]
+)
 def test_half_precision_is_nearly_the_same_and_losses_see_32_bits(settings: dict[str, object]) -> None:
     model, images = tiny_weak(pooling="attention", **settings), tiles()
     expected = model.maps(images)

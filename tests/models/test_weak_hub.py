@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
         {"scores": "linear", "alpha": 10.0},
         {"backbone": {"name": "segformer", "last_stride": 16}},
         {"backbone": {"name": "efficientnet", "last": "head"}},
+        {"backbone": {"name": "encoder", "weights": "efficientnet-lite0"}, "merge_used": "max"},
     ],
 )
 @pytest.mark.parametrize("pooling", ["topk", "attention"])
@@ -55,7 +56,7 @@ def test_the_folder_says_what_it_is_and_what_it_saw(folder: Path) -> None:
     assert is_weak(folder)
     assert not is_segmenter(folder)
     assert pretraining_record(folder) == RECORD
-    assert weak_facts(folder) == {"labels": "slide", "fold": 1, "background": "prototypes", "pooling": "topk"}
+    assert weak_facts(folder) == {"labels": "slide", "fold": 1, "background": "power", "pooling": "topk"}
     assert load_weak(folder).facts["fold"] == 1
     assert (folder / "README.md").read_text() == "# card"
 

@@ -23,19 +23,22 @@ import torch
 from pydantic import Field
 
 from lamella.config import Settings
-from lamella.data.bags import Bag, LabelsAre, WeakStudy
+from lamella.data.bag_units import Unit, field_px0, labels_of_unit, strata_of, target_of, units_of
+from lamella.data.bags import Bag, WeakStudy
 from lamella.data.image_augment import NoColour
 from lamella.data.kept import Kept
 from lamella.data.sample import Batch
 from lamella.data.segmentation_augment import Labelled, SegmentationAugmentSettings, augmented
 from lamella.errors import DatasetError
-from lamella.geometry import Box
 from lamella.slides.slide import SlideCache
 
 # What a random number is for: each use has its own stream at every position. Other first numbers than other samples of
 # the package have, so that two methods of one seed share no draws by accident.
 _PLACE, _AUGMENT, _VIEW, _WHICH_VIEW = range(24, 28)
 _ROUNDING_PX0 = 1e-6  # a field that is larger than its slide by this much is as large as it
+# The source's epoch: 1,000 batches of 10 tiles. A pass over all tiles of a hundred whole slides would be a day's work,
+# and neighbouring tiles teach much the same.
+_EPOCH_TILES = 10_000
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -52,7 +55,7 @@ class BagBatchSettings(Settings):
     """balanced: a class (or none of them, where that occurs), then a group (patient) that has it, then a slide, then
     tiles: rare classes come as often as common ones. uniform: every slide, or tile with a label, is equally likely."""
     samples_per_epoch: Count | None = None
-    """Samples of an epoch; null is as many as there are: tiles with labels, or slides."""
+    """Samples of an epoch; null: as many as show each tile once, but of slides' labels 10,000 tiles at most."""
     mpps: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Multi-level tiles: each slide is shown at one of these micrometres per pixel, drawn at random, around the same
     places and with the same number of pixels. Empty: at data.mpp. Only with labels of slides: a wider or narrower field
@@ -122,8 +125,8 @@ class BagBatches:
         self.bags = [bag for bag in bags if len(bag) and (bag.labels is not None or bag.tile_labels is not None)]
         if not self.bags:
             raise DatasetError("labels", "no slide that is trained on has one", "Check labels and split.")
-        self._units = _units(self.bags, self.labels_are)
-        self._strata = _strata(self.bags, self._units, self.labels_are)
+        self._units = units_of(self.bags, self.labels_are)
+        self._strata = strata_of(self.bags, self._units, self.labels_are)
         self._check_mpps()
         self._kept: Kept[np.ndarray] = Kept(settings.cache_mb)
         self._open: _Open | None = None
@@ -142,7 +145,10 @@ class BagBatches:
     @property
     def tiles_per_epoch(self) -> int:
         """Tiles of an epoch: what the budget counts as images."""
-        return (self.settings.samples_per_epoch or len(self)) * self.tiles_per_sample
+        tiles = len(self)
+        if self.labels_are == "slide":
+            tiles = max(min(sum(map(len, self.bags)), _EPOCH_TILES), tiles)
+        return (self.settings.samples_per_epoch or -(-tiles // self.tiles_per_sample)) * self.tiles_per_sample
 
     @property
     def tiles_per_step(self) -> int:
@@ -200,7 +206,7 @@ class BagBatches:
 
     def target(self, number: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         """(C,) uint8 labels, and which of them are known, of a tile of bag `number`."""
-        return target_of(self.study, _labels(self.bags[number], row, self.labels_are))
+        return target_of(self.study, labels_of_unit(self.bags[number], row, self.labels_are))
 
     # ---- pixels -----------------------------------------------------------------------------------------------------
 
@@ -239,7 +245,7 @@ class BagBatches:
 
     # ---- draws ------------------------------------------------------------------------------------------------------
 
-    def _drawn_unit(self, rng: np.random.Generator) -> tuple[int, int | None]:
+    def _drawn_unit(self, rng: np.random.Generator) -> Unit:
         """Number of a bag, and of a tile of it where tiles have labels of their own."""
         if self.settings.sampler == "uniform":
             return self._units[int(rng.integers(len(self._units)))]
@@ -266,77 +272,3 @@ class BagBatches:
                     f"slide(s): {', '.join(small[:5])}",
                     "Leave that spacing out.",
                 )
-
-
-def target_of(study: WeakStudy, labels_C: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(C,) uint8 labels of all channels, and which are known.
-
-    Background is unknown beside any class: how much of a tumour slide is something else, nobody has said. Only where
-    nothing else is, it is certain.
-    """
-    label, known = np.array(labels_C, np.uint8), np.ones(len(labels_C), np.uint8)
-    if study.background is None:
-        return label, known
-    certain = np.uint8(not label.any())
-    return np.append(label, certain), np.append(known, certain)
-
-
-def field_px0(bag: Bag, row: int, study: WeakStudy, mpp: float) -> Box:
-    """The field of a tile in level-0 pixels; at another spacing it is wider or narrower around the same centre.
-
-    A wider field is moved so that it lies on the slide: no made-up pixels are learned from.
-    """
-    frame = bag.frame
-    x0, y0 = (float(value) for value in bag.corners_px0[row])
-    own_x, own_y = study.fov_um / frame.mpp_x, study.fov_um / frame.mpp_y
-    if mpp == study.mpp:
-        return Box(x0, y0, x0 + own_x, y0 + own_y)
-    side_um = mpp * study.tile_px
-    side_x, side_y = side_um / frame.mpp_x, side_um / frame.mpp_y
-    x0 = min(max(0.0, x0 + (own_x - side_x) / 2), frame.width_px - side_x)
-    y0 = min(max(0.0, y0 + (own_y - side_y) / 2), frame.height_px - side_y)
-    return Box(x0, y0, x0 + side_x, y0 + side_y)
-
-
-def _labels(bag: Bag, row: int, labels_are: LabelsAre) -> tuple[int, ...]:
-    """Of a tile: its own, or its bag's."""
-    if labels_are == "patch" and bag.tile_labels is not None:
-        return tuple(int(value) for value in bag.tile_labels[row])
-    if bag.labels is None:
-        raise ValueError(f"{bag.slide_id} has no label")
-    return bag.labels
-
-
-def _units(bags: Sequence[Bag], labels_are: LabelsAre) -> list[tuple[int, int | None]]:
-    """What can be drawn: (bag, None) where slides are labelled, (bag, tile) where patches are."""
-    if labels_are == "slide":
-        unlabelled = [bag.slide_id for bag in bags if bag.labels is None]
-        if unlabelled:
-            raise DatasetError(
-                "data.labels_are=slide",
-                f"{len(unlabelled)} slide(s) have labels of tiles and none of their own: {', '.join(unlabelled[:5])}",
-                "Set data.labels_are=patch.",
-            )
-        return [(number, None) for number in range(len(bags))]
-    shared = [bag.slide_id for bag in bags if bag.tile_labels is None and len(bag) > 1]
-    if shared:
-        raise DatasetError(
-            "data.labels_are=patch",
-            f"{len(shared)} slide(s) have one label for several tiles: {', '.join(shared[:5])}",
-            "Set data.labels_are=slide: then the label is the slide's, and its tiles are pooled.",
-        )
-    return [(number, row) for number, bag in enumerate(bags) for row in range(len(bag))]
-
-
-def _strata(
-    bags: Sequence[Bag], units: Sequence[tuple[int, int | None]], labels_are: LabelsAre
-) -> list[list[list[list[tuple[int, int | None]]]]]:
-    """Classes that occur (then "none of them", where it does) > groups > bags > what can be drawn."""
-    found: dict[int, dict[str, dict[int, list[tuple[int, int | None]]]]] = {}
-    for unit in units:
-        number, row = unit
-        labels = _labels(bags[number], row or 0, labels_are)
-        for stratum in [c for c, value in enumerate(labels) if value] or [len(labels)]:
-            groups = found.setdefault(stratum, {})
-            groups.setdefault(bags[number].group, {}).setdefault(number, []).append(unit)
-    return [[list(of_bag.values()) for of_bag in found[stratum].values()] for stratum in sorted(found)]

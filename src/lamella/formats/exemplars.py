@@ -8,7 +8,7 @@ Shapes: N exemplars, D numbers each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,11 @@ class Exemplars:
     def rows(self, name: str) -> np.ndarray:
         """Rows of a class."""
         return np.flatnonzero(self.classes == name)
+
+    def of_slides(self, slide_ids: Collection[str]) -> Exemplars:
+        """Those of some slides only, in their order."""
+        kept = np.flatnonzero([each in slide_ids for each in self.table.column("slide_id").to_pylist()])
+        return Exemplars(self.features_ND[kept], self.table.take(pa.array(kept, pa.int64())), self.record)
 
 
 def write_exemplars(folder: Path | str, exemplars: Exemplars) -> None:

@@ -137,8 +137,8 @@ class WeakMethod(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, C, H, W) as `model.maps` gives them; with a memory, to half precision and sooner."""
-        counted = {number for number, weight in enumerate(self.model.fuse_weights) if weight > 0}
-        return self.model.probabilities(self.scales_of(images, counted), images)
+        levels = self.model.backbone(images) if self.memory is None else self.memory.levels(images)
+        return self.model.probabilities(self.model.used_scales(levels, self.model.counted), images)
 
     def answers(self, maps: ScaleMaps, batch: Batch) -> Answers:
         """Logits of every level for all that has a label: tiles, or the bags that they are pooled to."""

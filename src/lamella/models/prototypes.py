@@ -35,9 +35,9 @@ _AGAIN = "Run `lamella weak prototypes` again; it makes them from the features."
 UNKNOWN = "unknown"
 # Only tensors, numbers, texts and lists of these are read from a torch file: a pickle can run any program.
 _CONVERT = (
-    "Where you trust it, convert it once: import pickle, torch; p = pickle.load(open(FILE, 'rb')); "
-    "torch.save({'features': torch.as_tensor(p['features']), 'k_list': [int(k) for k in p['k_list']], "
-    "'nk': int(p.get('nk', 1)), 'class_order': list(p['class_order'])}, 'prototypes.pt')."
+    "Where you trust it, load it once as p and save its parts: torch.save({'features': torch.as_tensor(p['features']), "
+    "'k_list': [int(k) for k in p['k_list']], 'nk': int(p.get('nk', 1)), 'class_order': list(p['class_order'])}, "
+    "'prototypes.pt')."
 )
 # Rounding of a division by the length, and of float16 in files of others, is far below this.
 _UNIT_TOLERANCE = 1e-3
@@ -186,14 +186,11 @@ def random_prototypes(classes: Sequence[str], k_list: Sequence[int], dim: int, s
     return Prototypes(features_KD, tuple(classes), tuple(k_list), "random", "random", {"random_seed": seed})
 
 
-def import_torch_prototypes(path: Path | str) -> Prototypes:
-    """Prototypes that the source of the method wrote, saved by `torch.save`.
-
-    Keys: `features` (K, D) or, with `nk` representatives of each cluster, (K * nk, D); `k_list`, `class_order`, and
-    `cumsum_k`, which must fit. What encoder made them is not in the file.
+def read_torch_file(path: Path | str) -> dict[str, Any]:
+    """What `torch.save` kept: tensors, numbers, texts, and lists and dictionaries of these.
 
     Raises:
-        CheckpointError: It is missing, a pickle of more than tensors and plain values, or its parts do not fit.
+        CheckpointError: It is missing, no dictionary, or holds anything else; nothing of that kind is unpickled.
     """
     if not Path(path).is_file():
         raise CheckpointError(path, "the file does not exist", "Correct the path.")
@@ -205,8 +202,23 @@ def import_torch_prototypes(path: Path | str) -> Prototypes:
         raise CheckpointError(
             path, "it is damaged, or holds more than tensors, which is never read", _CONVERT
         ) from error
+    if not isinstance(held, dict):
+        raise CheckpointError(path, "it holds no values by name", _CONVERT)
+    return held
+
+
+def import_torch_prototypes(path: Path | str) -> Prototypes:
+    """Prototypes that the source of the method wrote, saved by `torch.save`.
+
+    Keys: `features` (K, D) or, with `nk` representatives of each cluster, (K * nk, D); `k_list`, `class_order`, and
+    `cumsum_k`, which must fit. What encoder made them is not in the file.
+
+    Raises:
+        CheckpointError: It is missing, a pickle of more than tensors and plain values, or its parts do not fit.
+    """
+    held = read_torch_file(path)
     needed = ("features", "k_list", "class_order")
-    missing = [key for key in needed if not isinstance(held, dict) or key not in held]
+    missing = [key for key in needed if key not in held]
     if missing:
         raise CheckpointError(path, f"it has no {', '.join(missing)}", f"It must hold {', '.join(needed)}.")
     try:

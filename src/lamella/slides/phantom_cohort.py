@@ -44,7 +44,8 @@ class CohortPlan:
     Attributes:
         classes: The labelled classes, of `CLASSES`.
         elsewhere: Classes that every slide holds and no label names: background, as the glass is.
-        slides: How many for train, val and test; even numbers hold each class in half of their slides.
+        slides: How many for train, val and test.
+        held: Least and most labelled classes of a slide; None: any number, but one at least where `elsewhere` is empty.
         size_px: Side of a slide in level-0 pixels, a multiple of `LABEL_STEP_PX0`.
         tile_px: Side of tiles and patches in level-0 pixels.
         patches: At most so many are cut from a slide.
@@ -54,6 +55,7 @@ class CohortPlan:
     classes: tuple[str, ...] = ("gland", "lymphoid")
     elsewhere: tuple[str, ...] = ("stroma",)
     slides: tuple[int, int, int] = (16, 4, 8)
+    held: tuple[int, int] | None = None
     size_px: int = 2048
     tile_px: int = 256
     patches: int = 24
@@ -66,8 +68,8 @@ def write_cohort(folder: Path, plan: CohortPlan) -> Path:
     In `folder`: `slides/*.tif`, `masks/*.png` (values of `CLASSES`, 0 is background), `coordinates/*.npy`, `split.csv`
     (train,val,test), `labels.csv` (a 0/1 column per class), `manifest.csv` (all of it); `patches/*.png`,
     `patch_masks/*.png`, `patch_split.csv` (filename,split), `patch_labels.csv` (`1,0` per patch), `patches.csv` (a
-    manifest of the patches), `patches_then_slides.csv` (patches to learn from, whole slides to test on), `images.csv` (the
-    patches that are learnt from, with their masks, for a segmenter that is taught with them: the upper bound).
+    manifest of the patches), `patches_then_slides.csv` (patches to learn from, whole slides to test on), `images.csv`
+    (the patches that are learnt from, with masks, for a segmenter that is taught with them: the upper bound).
 
     Returns:
         Path of `manifest.csv`.
@@ -98,24 +100,21 @@ def write_cohort(folder: Path, plan: CohortPlan) -> Path:
 
 
 def _held(plan: CohortPlan) -> list[tuple[str, ...]]:
-    """The labelled classes of each slide: every subset and then its complement, in an order of the part's own.
+    """The labelled classes of each slide: every subset of an allowed size, and its complement after it.
 
-    So any even number of slides holds each class in half of them. Slides without any class need tissue of another
-    kind; where there is none, slides with all classes stand alone.
+    So where both are allowed, any even number of slides holds each class in half of them. The order is the part's own.
     """
     number = len(plan.classes)
     subsets = [set(some) for size in range(number + 1) for some in itertools.combinations(plan.classes, size)]
-    everything = set(plan.classes)
-    pairs = [(some, everything - some) for some in subsets[: len(subsets) // 2]]
-    if not plan.elsewhere:
-        pairs = [*pairs[1:], (everything, everything)] if number <= 2 else pairs[1:]
+    least, most = plan.held or (0 if plan.elsewhere else 1, number)
+    pairs = [(some, set(plan.classes) - some) for some in subsets[: len(subsets) // 2]]
     held: list[set[str]] = []
     for part, slides in enumerate(plan.slides):
         rng = np.random.default_rng([plan.seed, part, 3])
         of_part: list[set[str]] = []
         while len(of_part) < slides:
             for index in rng.permutation(len(pairs)):
-                of_part.extend(pairs[index])
+                of_part.extend(some for some in pairs[index] if least <= len(some) <= most)
         held.extend(of_part[:slides])
     return [tuple(name for name in plan.classes if name in some) for some in held]
 

@@ -147,7 +147,7 @@ class PredictSlide:
 
     def _ready(self) -> tuple[DenseModel, Runtime]:
         device = choose_device(self.device)[0]
-        model = self.model or _loaded(self.spec, self.fingerprint)
+        model = self.model or loaded_dense(self.spec, self.fingerprint)
         model.to(device)
         bf16 = choose_precision(device, self.precision)[0] == "bf16"
         return model, Runtime(device, self.batch_size, self.threads, bf16)
@@ -158,7 +158,12 @@ class PredictSlide:
 
 
 @lru_cache(maxsize=1)
-def _loaded(spec: str, fingerprint: str) -> DenseModel:
+def loaded_dense(spec: str, fingerprint: str) -> DenseModel:
+    """The model, loaded once in each process.
+
+    Raises:
+        CheckpointError: It is another one on this machine.
+    """
     model = load_dense(spec)
     if model.fingerprint != fingerprint:
         raise CheckpointError(

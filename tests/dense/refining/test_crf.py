@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from lamella.dense.refining import crf
 from lamella.dense.refining.crf import LEAST_PROBABILITY, crf_probabilities
 from lamella.dense.refining.lattice import Lattice
 from lamella.dense.refining.settings import CrfSettings
@@ -80,6 +79,18 @@ def test_labels_follow_colours():
     assert ((found[0] > 0.5) == stained).mean() > 0.99
 
 
+def test_a_windows_lattice_is_a_part_of_the_rasters():
+    """Far from a window's edge nothing is left of it; a lattice laid anew in each window would show at its seams."""
+    maps, (picture, _) = shares(3, 90, 100), two_colours(90, 100)
+    given = CrfSettings(alike_px=3, near_px=2, alike_weight=3, iterations=2)
+    whole = crf_probabilities(maps, picture, given)
+    part = np.s_[11:, 17:]
+    found = crf_probabilities(np.ascontiguousarray(maps[:, *part]), picture[part], given, (11, 17))
+    assert np.abs(found - whole[:, *part])[:, 40:, 40:].max() < 1e-4
+    anew = crf_probabilities(np.ascontiguousarray(maps[:, *part]), picture[part], given)
+    assert np.abs(anew - whole[:, *part])[:, 40:, 40:].max() > 1e-2
+
+
 def test_twice_is_the_same_to_the_bit_and_channels_have_no_order():
     maps, (picture, _) = shares(4, 30, 31), two_colours(30, 31)
     first = crf_probabilities(maps, picture, CrfSettings())
@@ -111,4 +122,3 @@ def test_a_missing_extra_and_a_hopeless_setting_are_told(monkeypatch):
         crf_probabilities(maps, picture, CrfSettings(engine="pydensecrf2"))
     with pytest.raises(LamellaError, match="too small"):
         crf_probabilities(maps, picture, CrfSettings(alike_px=1e-4, alike_rgb=1e-4))
-    assert crf.LEAST_PROBABILITY < 1 / 255

@@ -9,7 +9,7 @@ from tests.dense.refining.test_crf import two_colours
 
 from lamella.dense.refining.bands import refine_maps
 from lamella.dense.refining.settings import CrfSettings, EdgeSettings, RefineSettings
-from lamella.dense.refining.windows import halo_px, windows_over
+from lamella.dense.refining.windows import CORE_PX, halo_px, side_px, windows_over
 
 PLAIN = RefineSettings(use_crf=False, morphological_op="none", edge_refinement=False, min_component_size=0)
 
@@ -44,7 +44,7 @@ def test_windows_cover_each_pixel_once_and_look_around_as_far_as_the_raster_reac
     st.integers(0, 10_000),
     st.sampled_from(["none", "closing", "opening"]),
     st.sampled_from([3, 5]),
-    st.booleans(),
+    st.sampled_from([None, EdgeSettings(width_px=2.5, sigma_px=1.2), EdgeSettings(width_px=6, sigma_px=0.6)]),
     st.sampled_from([0, 12]),
     st.integers(7, 40),
     st.sampled_from([None, 2]),
@@ -54,8 +54,8 @@ def test_windows_of_any_size_give_what_the_whole_image_gives(seed, change, kerne
     given_ = of(
         morphological_op=change,
         kernel_size=kernel,
-        edge_refinement=edges,
-        edges=EdgeSettings(width_px=2.5, sigma_px=1.2),
+        edge_refinement=edges is not None,
+        edges=edges or EdgeSettings(),
         min_component_size=least,
     )
     whole = refine_maps(maps, None, given_, background, core_px=100)
@@ -84,6 +84,13 @@ def test_a_guided_filter_in_windows_is_the_same_up_to_rounding():
     whole = refine_maps(maps, picture, given_, 2)
     assert (refine_maps(maps, picture, given_, 2, core_px=30) == whole).mean() > 0.9999
     assert (whole != maps.argmax(0)).any()
+
+
+def test_wide_kernels_get_wide_windows():
+    assert side_px(PLAIN) == side_px(of(use_crf=True)) == CORE_PX
+    wide = of(use_crf=True, crf=CrfSettings(alike_px=80))
+    assert side_px(wide) % CORE_PX == 0
+    assert side_px(wide) >= 6 * halo_px(wide)
 
 
 def test_no_settings_are_the_most_probable_channel_the_first_of_equals():

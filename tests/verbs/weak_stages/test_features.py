@@ -248,3 +248,10 @@ def test_a_dry_look_at_the_claim_names_the_encoder_by_its_fingerprint(made: Made
     moved = tmp_path / "moved"
     made.encoder.rename(moved)  # the same encoder elsewhere
     assert run_features(made.stage(features={"encoder": str(moved)})) == 0
+
+
+def test_imported_prototypes_need_no_features(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"prototypes": {"import_from": "elsewhere.pkl"}, "features": {"encoder": "no-such-encoder"}}
+    assert run_features(made.stage(**settings)) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert not _folder(made).exists()

@@ -23,6 +23,8 @@ from lamella.formats.ome_zarr import open_raster
 from lamella.formats.tables import read_csv
 from lamella.models.weak_hub import save_weak
 from lamella.slides.slide import open_slide
+from lamella.verbs import prediction as verb_of_one_model
+from lamella.verbs.prediction import loaded_dense
 from lamella.verbs.weak_stages import prediction, prediction_job
 from lamella.verbs.weak_stages.prediction_job import SegmentSlide
 from lamella.verbs.weak_stages.prediction_settings import PredictionSettings
@@ -235,12 +237,8 @@ def test_the_models_of_all_folds_and_seeds_are_averaged(slides, tmp_path, poolin
     sure = np.sort(mean, 0)[-1] - np.sort(mean, 0)[-2] > 0.01  # batches of another size may round otherwise
     assert sure.mean() > 0.5
     assert (mask_of(out_of(tmp_path)) == mean.argmax(0))[sure].all()
-    predict(
-        tmp_path,
-        slides,
-        overrides=(*wide, "predict.gate=predicted", f"predict.model={tmp_path / 'study/out/training'}"),
-        name="gated",
-    )
+    asked = ("predict.gate=predicted", f"predict.model={tmp_path / 'study' / 'out' / 'training'}")
+    predict(tmp_path, slides, overrides=(*wide, *asked), name="gated")
     assert set(told(out_of(tmp_path, name="gated"))["image_labels"]) == set(CLASSES)
 
 
@@ -434,10 +432,10 @@ def test_the_work_travels_without_weights_and_a_worker_with_others_stops(model, 
     job = SegmentSlide("spec", model.fingerprint, tmp_path, CLASSES, "slide", settings, False, model)
     sent = pickle.loads(pickle.dumps(job))  # noqa: S301 - as Dask sends it
     assert (sent.model, sent.settings) == (None, settings)
-    monkeypatch.setattr(prediction_job, "load_dense", lambda spec: model)
-    prediction_job._loaded.cache_clear()
+    monkeypatch.setattr(verb_of_one_model, "load_dense", lambda spec: model)
+    loaded_dense.cache_clear()
     assert sent._ready()[0] is model
-    prediction_job._loaded.cache_clear()
+    loaded_dense.cache_clear()
     model.fingerprint = "2" * 16
     with pytest.raises(CheckpointError, match="other weights"):
         sent._ready()

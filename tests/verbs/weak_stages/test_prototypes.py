@@ -263,3 +263,41 @@ def test_a_folder_is_of_the_encoder_that_it_names(made: Made) -> None:
 def test_an_import_that_is_absent_is_refused(made: Made) -> None:
     with pytest.raises(LamellaError, match="does not exist"):
         run_prototypes(made.stage(prototypes={"import_from": str(made.folder / "absent.pkl")}))
+
+
+def _exemplar_file(made: Made, **changes: object) -> Path:
+    """The source's medclip_exemplars.pkl, saved by torch."""
+    path = made.folder / "medclip_exemplars.pkl"
+    names = ["coarse"] * 6 + ["fine"] * 6
+    features = torch.cat([torch.eye(2, 16).repeat(3, 1), torch.eye(16)[4:6].repeat(3, 1)])
+    sources = [f"slide{number % 4}" for number in range(12)]
+    torch.save({"features": features, "class_names": names, "wsi_sources": sources, **changes}, path)
+    return path
+
+
+def test_exemplars_of_the_source_are_clustered(made: Made) -> None:
+    path = _exemplar_file(made)
+    assert run_prototypes(made.stage(prototypes={"import_from": str(path), "k": 2})) == 0
+    found = load_prototypes(_folder(made))
+    assert (found.classes, found.k_list, found.encoder) == (CLASSES, (2, 2), "unknown")
+    assert {tuple(row) for row in found.features_KD[:2].tolist()} == {tuple(row) for row in torch.eye(16)[4:6].tolist()}
+    rows = read_csv(_folder(made) / "clusters.csv")
+    assert {row["nearest_slide_id"] for row in rows} <= {f"slide{number}" for number in range(4)}
+    assert {row["nearest_x_px0"] for row in rows} == {""}
+    assert not list(_folder(made).glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ["fine"] * 12}, "coarse: this class has no exemplars"),
+        ({"class_names": ["tumour"] * 12}, "other classes .tumour."),
+        ({"class_names": ["fine"] * 5}, "do not fit"),
+        ({"wsi_sources": ["s"]}, "do not fit"),
+        ({"features": torch.full((12, 16), torch.inf, dtype=torch.float16)}, "12 of 12 features are not finite"),
+    ],
+)
+def test_exemplars_that_do_not_fit_are_refused(made: Made, changes: dict[str, object], message: str) -> None:
+    path = _exemplar_file(made, **changes)
+    with pytest.raises(LamellaError, match=message):
+        run_prototypes(made.stage(prototypes={"import_from": str(path), "k": 1}))

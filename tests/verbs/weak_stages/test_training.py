@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.verbs.weak_stages.made_study import save_encoder
 from tests.verbs.weak_stages.trained_study import QUICK, made, stage_of, tiny_network
 
 from lamella.data.bags import WeakStudy
 from lamella.errors import CheckpointError, ConfigError, LamellaError, OutputConflictError
+from lamella.models.hub import load_encoder
 from lamella.models.pretraining_record import pretraining_record
 from lamella.models.prototypes import random_prototypes, save_prototypes
 from lamella.models.weak_hub import load_weak, weak_facts
@@ -230,6 +232,26 @@ def test_the_contrast_by_the_encoder_needs_the_encoder_of_the_prototypes(study: 
     method = {**QUICK["method"], "loss": {"contrast": {"features": "encoder"}}}
     with pytest.raises(LamellaError, match="random"):
         run_training(stage_of(study, tmp_path / "out", method=method))
+
+
+def test_the_contrast_by_the_very_encoder_of_the_prototypes(study: WeakStudy, tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", save_encoder(tmp_path / "encoder", 0, dim=12)
+    stage = stage_of(
+        study,
+        out,
+        method={**QUICK["method"], "loss": {"contrast": {"features": "encoder", "bound": "sigmoid"}}},
+        budget={"images": 8},
+        validation={"share": 0},
+    )
+    told = random_prototypes(("red", "blue", "background"), (2, 1, 1), 12, 0)
+    save_prototypes(out / PROTOTYPES, replace(told, encoder=str(folder), fingerprint="0" * 16))
+    with pytest.raises(CheckpointError, match="the prototypes are of 0000"):
+        run_training(stage)
+    encoder = load_encoder(folder)
+    save_prototypes(out / PROTOTYPES, replace(told, encoder=str(folder), fingerprint=encoder.fingerprint))
+    assert run_training(stage) == 0
+    rows = [json.loads(line) for line in (out / "training" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert any(row["loss_foreground"] > 0 for row in rows)
 
 
 # ---- frozen backbones -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from lamella.verbs.weak_stages.training_settings import TrainingSettings
 LABELS = [(1, 0), (0, 1), (1, 1), (0, 0)]
 QUICK: dict[str, Any] = {
     "method": {"model": {"backbone": {"name": "segformer"}, "from_scratch": True}},
-    "batches": {"batch_size": 2, "tiles_per_bag": 2, "workers": 0},
+    "batches": {"batch_size": 2, "tiles_per_bag": 2, "samples_per_epoch": 6, "workers": 0},
     "budget": {"epochs": 2},
     "device": "cpu",
 }

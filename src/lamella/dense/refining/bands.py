@@ -19,7 +19,7 @@ import numpy as np
 from lamella.dense.progress import SlideFolder, array_mark, slide_mark
 from lamella.dense.refining.components import Pieces, without_small
 from lamella.dense.refining.settings import RefineSettings
-from lamella.dense.refining.windows import CORE_PX, Window, halo_px, window_labels, windows_over
+from lamella.dense.refining.windows import Window, halo_px, side_px, window_labels, windows_over
 from lamella.errors import LamellaError
 from lamella.formats.label_values import NOT_LABELLED
 from lamella.formats.ome_zarr import LabelStore, StoredRaster, open_raster
@@ -36,7 +36,7 @@ def refine_maps(
     settings: RefineSettings,
     background: int | None,
     *,
-    core_px: int = CORE_PX,
+    core_px: int | None = None,
 ) -> np.ndarray:
     """Labels of one image.
 
@@ -45,7 +45,7 @@ def refine_maps(
         pixels_YXC: uint8 (Y, X, 3), the image under the maps, or finer by a whole factor; None without a CRF.
         settings: What is done.
         background: Number of the channel that is none of the classes, or None.
-        core_px: Side of the windows; an image no larger is one window.
+        core_px: Side of the windows; `side_px` by default. An image no larger is one window.
 
     Returns:
         uint8 (Y, X): channels, NOT_LABELLED where nobody looked.
@@ -61,7 +61,7 @@ def refine_maps(
         raise ValueError(f"maps are uint8 or float32, not {maps_CYX.dtype}")
     pixels = _guide(pixels_YXC, height, width) if settings.use_crf else None
     labels = np.empty((height, width), np.uint8)
-    for window in windows_over(slice(0, height), height, width, halo_px(settings), core_px):
+    for window in windows_over(slice(0, height), height, width, halo_px(settings), core_px or side_px(settings)):
         part = None if pixels is None else pixels[window.outer]
         found = window_labels(maps_CYX[:, *window.outer], part, settings, background, window.origin)
         labels[window.core] = found[window.inner]
@@ -76,7 +76,7 @@ def refine_raster(
     *,
     background: str | None = "background",
     threads: int = 2,
-    core_px: int = CORE_PX,
+    core_px: int | None = None,
 ) -> dict[str, Any]:
     """Labels of a slide whose probabilities are stored; goes on where a stopped run left off.
 
@@ -86,8 +86,8 @@ def refine_raster(
         settings: What is done.
         out: Folder of its own: labels.zarr, and prediction.json with the facts.
         background: Name of the channel that is none of the classes; None if there is none.
-        threads: Windows at work at once, each about 300 bytes for each of its pixels with a CRF.
-        core_px: Side of the windows, a multiple of the raster's chunks.
+        threads: Windows at work at once, each about 400 bytes for each of its pixels with a CRF.
+        core_px: Side of the windows, rounded to the raster's chunks; `side_px` by default.
 
     Returns:
         What prediction.json holds.
@@ -103,7 +103,7 @@ def refine_raster(
     number = _background_of(raster, background)
     if settings.use_crf and slide is None:
         raise ValueError("a CRF needs the slide")
-    step = max(1, core_px // raster.chunk_px) * raster.chunk_px
+    step = max(1, (core_px or side_px(settings)) // raster.chunk_px) * raster.chunk_px
     key = {
         "probabilities": array_mark(np.asarray(raster.levels[-1])),
         "slide": slide_mark(slide) if settings.use_crf and slide is not None else None,

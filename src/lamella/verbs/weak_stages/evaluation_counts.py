@@ -106,7 +106,7 @@ class Looked:
                 probability=self.probability_M,
                 true=self.true_M,
                 labelled=np.array(self.labelled),
-                **arrays,  # type: ignore[arg-type]
+                **arrays,
             )
 
     @classmethod
@@ -155,7 +155,8 @@ def _look_at(work: Work, panel: Panel, bag: Bag, models: Sequence[DenseModel], f
         true_M, labelled = true_labels(judged, truth_C)
         rasters = _rasters(work, panel, bag)
         rows = predicted(together(models, panel.name), judged, slide, rasters, work.runtime)
-        probability_M, gates = np.full(len(true_M), np.nan), {NO_LABEL: None}
+        gates: dict[str, Gate | None] = {NO_LABEL: None}
+        probability_M = np.full(len(true_M), np.nan)
         if panel.weak and work.settings.labels:
             voices = cast(Sequence[WeakModel], models)
             probability_M, gates = gates_of(judged, voices, true_M, work.runtime, per_tile=work.per_tile)

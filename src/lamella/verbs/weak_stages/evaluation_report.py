@@ -67,11 +67,18 @@ def report_of(found: Found, tables: Tables, command: str, pictures: Sequence[tup
 
 
 def _headlines(tables: Tables) -> Iterator[str]:
-    """One sentence for each table: the mean IoU of every row, baseline first."""
+    """One sentence for each table: the mean IoU of the judged model's rows and of what it is compared with."""
     for study in (tables.weak, tables.supervised):
-        rows = [row for row in tables.rows if study and (row.question, row.measure) == (study.question, MEAN_IOU)]
-        shown = [row for row in rows if study and row.encoder not in study.constants]
-        if study and shown:
+        if study is None:
+            continue
+        rows = [row for row in tables.rows if (row.question, row.measure) == (study.question, MEAN_IOU)]
+        shown = [
+            row
+            for row in rows
+            if row.encoder not in study.constants
+            and (study.against is None or row.encoder.startswith(study.judged) or row.encoder in study.against)
+        ]
+        if shown:
             baseline = f"best constant ({shown[0].baseline.name}) {shown[0].baseline.value:.2f}"
             numbers = "; ".join([baseline, *(f"{row.encoder} {span(row.estimate)}" for row in shown)])
             yield f"{MEAN_IOU} of {len(study.items)} slides, {study.question}: {numbers}."

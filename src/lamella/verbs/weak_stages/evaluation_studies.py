@@ -28,6 +28,7 @@ from lamella.verbs.weak_stages.evaluation_gates import NO_LABEL, PREDICTED, TRUE
 from lamella.verbs.weak_stages.evaluation_models import Panel
 
 PROMPTS = {NO_LABEL: NO_PROMPT, PREDICTED: PREDICTED_LABELS, TRUE: LABEL_ORACLE}
+_VARIANTS = tuple(f"{gate}{end}" for end in ("", REFINED) for gate in PROMPTS)
 _ALONE = {
     PREDICTED: "predicted labels alone, no map",
     TRUE: f"{FLAG}: true labels alone, no map",
@@ -103,9 +104,8 @@ def weak_study(found: Found) -> SegmentStudy:
     work, scored, prompts = found.work, {}, {}
     for panel in found.panels:
         if panel.weak:
-            for variant in found.looked[panel.name][0].matrices:
-                if variant.startswith(ALONE):
-                    continue
+            counted = found.looked[panel.name][0].matrices
+            for variant in (each for each in _VARIANTS if each in counted):
                 name = row_name(panel, variant, work.settings.refine)
                 scored[name] = Scored(found.matrices(panel, variant))
                 prompts[name] = PROMPTS[variant.removesuffix(REFINED)]

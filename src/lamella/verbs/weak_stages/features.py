@@ -68,6 +68,9 @@ def run_features(stage: Stage) -> int:
         LamellaError: Stage 0 is missing, a class has no exemplars, the encoder is not to be had or does not take these
             tiles, a tile cannot be read, or a feature is not finite.
     """
+    if stage.config.prototypes.import_from is not None:
+        print("nothing to do: prototypes.import_from brings what would be made of the features")
+        return 0
     config, folder = stage.config.features, stage.folder(FEATURES)
     exemplars = read_tiles_of_classes(stage.folder(COORDINATES), stage.study)
     encoder = _encoder(config)

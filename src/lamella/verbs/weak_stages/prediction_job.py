@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,13 @@ from lamella.dense.runtime import Runtime
 from lamella.dense.scales import MultiScale
 from lamella.dense.voting import Voting
 from lamella.engine.world import choose_device, choose_precision
-from lamella.errors import CheckpointError
 from lamella.formats.atomic import write_json
 from lamella.formats.ome_tiff import class_table
 from lamella.models.dense_contract import DenseModel
 from lamella.slides.index import IndexedSlide
 from lamella.slides.slide import Slide, open_slide
 from lamella.slides.tissue_map import TissueMap
-from lamella.verbs.prediction import load_dense
+from lamella.verbs.prediction import loaded_dense
 from lamella.verbs.weak_stages.prediction_files import METADATA, now
 from lamella.verbs.weak_stages.prediction_outputs import Rasters, write_outputs
 from lamella.verbs.weak_stages.prediction_places import area_of_tiles
@@ -245,7 +243,7 @@ class SegmentSlide:
 
     def _ready(self) -> tuple[DenseModel, Runtime]:
         settings, device = self.settings, choose_device(self.settings.device)[0]
-        model = self.model or _loaded(self.spec, self.fingerprint)
+        model = self.model or loaded_dense(self.spec, self.fingerprint)
         model.to(device)
         bf16 = choose_precision(device, settings.precision)[0] == "bf16"
         return model, Runtime(device, settings.batch_size, settings.threads, bf16)
@@ -264,13 +262,3 @@ def model_version(model: DenseModel) -> str:
         name = f"{weights}_step_{facts['steps'] if weights == 'latest' else facts['best_step']}"
         name += "".join(f"_{part}{facts[part]}" for part in ("fold", "seed") if facts.get(part) is not None)
     return f"{name}-{model.fingerprint[:8]}"
-
-
-@lru_cache(maxsize=1)
-def _loaded(spec: str, fingerprint: str) -> DenseModel:
-    model = load_dense(spec)
-    if model.fingerprint != fingerprint:
-        raise CheckpointError(
-            f"model {spec}", "a worker loads other weights than this machine", "Give every machine the same files."
-        )
-    return model

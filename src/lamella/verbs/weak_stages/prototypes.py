@@ -5,6 +5,7 @@ Shapes: N exemplars, K prototypes, D numbers of a feature.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from lamella.formats.tables import write_csv, write_parquet
 from lamella.models.prototype_clusters import Cluster, cluster_classes, most_distinct, told_apart
 from lamella.models.prototypes import PROTOTYPES_FILE, Prototypes, load_prototypes, save_prototypes, unit_length
 from lamella.verbs.weak_stages.features import refuse_missing
-from lamella.verbs.weak_stages.prototype_import import imported
+from lamella.verbs.weak_stages.prototype_import import imported, imported_exemplars
 from lamella.verbs.weak_stages.stage import FEATURES, PROTOTYPES, Stage
 from lamella.view.prototype_pictures import draw_prototypes
 
@@ -59,7 +60,8 @@ class PrototypeSettings(Settings):
     """Exemplars shown of each cluster; 0 draws no pictures."""
     import_from: Path | None = None
     """Prototypes of elsewhere instead: a folder of this stage, or a file of torch.save with features, k_list and
-    class_order, read without unpickling. Stages 0 and 1 are then not looked at."""
+    class_order; or exemplars: a file of torch.save with features and class_names. Nothing is unpickled. Stage 1 does
+    nothing then."""
     import_encoder: str | None = None
     """The encoder that made an imported file's features, which does not say; needed only where training shows images to
     that encoder."""
@@ -78,14 +80,13 @@ def run_prototypes(stage: Stage) -> int:
         LamellaError: Stage 1 is missing, a class has fewer exemplars than prototypes, or an imported file is not of
             these classes.
     """
-    settings, folder = stage.config.prototypes, stage.folder(PROTOTYPES)
-    exemplars = None if settings.import_from else _exemplars(stage)
-    inputs = _inputs(stage, exemplars)
+    folder, inputs = stage.folder(PROTOTYPES), _inputs(stage)
     if (folder / PROTOTYPES_FILE).is_file():
         stage.claim(PROTOTYPES, _BLOCKS, inputs, ignore=_IGNORED)  # refuses those of other settings or features
         print(f"done already: {_told(load_prototypes(folder))} in {folder}")
         return 0
     # All that can be wrong with the settings shows here, before the folder is taken for them.
+    exemplars = _exemplars(stage)
     clusters = [] if exemplars is None else _clusters(stage, exemplars)
     prototypes = _imported(stage) if exemplars is None else _made(stage, exemplars, clusters)
     claimed = stage.claim(PROTOTYPES, _BLOCKS, inputs, ignore=_IGNORED)
@@ -95,6 +96,20 @@ def run_prototypes(stage: Stage) -> int:
     print(f"wrote {_told(prototypes)} to {folder}")
     del claimed  # its lock lasts until here
     return 0
+
+
+def prototypes_of(stage: Stage, slide_ids: Collection[str]) -> Prototypes:
+    """Prototypes of the exemplars of some slides only: those of a fold must not come from the patients it leaves out.
+
+    Imported ones are as they are: what they have seen is not known here.
+
+    Raises:
+        LamellaError: Stage 1 is missing, or a class has fewer exemplars on these slides than prototypes.
+    """
+    if stage.config.prototypes.import_from:
+        return _imported(stage)
+    exemplars = _exemplars(stage).of_slides(slide_ids)
+    return _made(stage, exemplars, _clusters(stage, exemplars))
 
 
 def _imported(stage: Stage) -> Prototypes:
@@ -152,7 +167,7 @@ def _show(stage: Stage, exemplars: Exemplars, clusters: list[Cluster], prototype
     settings, folder = stage.config.prototypes, stage.folder(PROTOTYPES)
     write_csv(folder / CLUSTERS_FILE, prototypes.facts["clusters"], _COLUMNS)
     write_parquet(folder / MEMBERS_FILE, _members(clusters, exemplars.table))
-    if settings.pictures:
+    if settings.pictures and settings.import_from is None:  # the tiles of imported exemplars are not known
         for path in draw_prototypes(stage.study.by_id, exemplars.table, clusters, folder, shown=settings.pictures):
             print(f"look at {path}")
     for name in prototypes.classes:
@@ -162,12 +177,11 @@ def _show(stage: Stage, exemplars: Exemplars, clusters: list[Cluster], prototype
     _say_told_apart(prototypes.facts["told_apart"])
 
 
-def _exemplars(stage: Stage) -> Exemplars:
-    folder = stage.folder(FEATURES)
-    if not (folder / TABLE_FILE).is_file():
-        raise LamellaError(
-            folder / TABLE_FILE, "there are no features yet", "Run `lamella weak features` with the same -o first."
-        )
+def _exemplars(stage: Stage) -> Exemplars | None:
+    """Those of stage 1, or of a file; None where prototypes are imported."""
+    settings, folder = stage.config.prototypes, stage.folder(FEATURES)
+    if settings.import_from is not None:
+        return imported_exemplars(settings.import_from, settings.import_encoder, stage.study)
     exemplars = read_exemplars(folder)
     refuse_missing(exemplars.table, stage.study, "")
     return exemplars
@@ -201,15 +215,18 @@ def _k_list(settings: PrototypeSettings, exemplars: Exemplars, study: WeakStudy)
     return given
 
 
-def _inputs(stage: Stage, exemplars: Exemplars | None) -> dict[str, Any]:
-    if exemplars is not None:
-        folder = stage.folder(FEATURES)
-        return {
-            "features": file_digest(folder / FEATURES_FILE),
-            "exemplars": file_digest(folder / TABLE_FILE),
-            "encoder_fingerprint": exemplars.record["fingerprint"],
-        }
-    path = stage.config.prototypes.import_from
+def _inputs(stage: Stage) -> dict[str, Any]:
+    """Digests of what prototypes are made of; the table of the exemplars names their encoder and its fingerprint.
+
+    Raises:
+        LamellaError: It is not there.
+    """
+    path, folder = stage.config.prototypes.import_from, stage.folder(FEATURES)
+    if path is None:
+        if not (folder / TABLE_FILE).is_file():
+            remedy = "Run `lamella weak features` with the same -o first."
+            raise LamellaError(folder / TABLE_FILE, "there are no features yet", remedy)
+        return {"features": file_digest(folder / FEATURES_FILE), "exemplars": file_digest(folder / TABLE_FILE)}
     path = path / PROTOTYPES_FILE if path.is_dir() else path
     if not path.is_file():
         raise LamellaError(path, "the file does not exist", "Correct prototypes.import_from.")

@@ -29,6 +29,7 @@ from lamella.models.pyramids.memory import LevelMemory
 from lamella.models.weak_building import make_trainable, make_weak_model
 from lamella.models.weak_hub import load_weak
 from lamella.verbs.progress import progress
+from lamella.verbs.weak_stages.prototypes import prototypes_of
 from lamella.verbs.weak_stages.stage import PROTOTYPES, TRAINING, Stage
 from lamella.verbs.weak_stages.training_export import (
     Chosen,
@@ -168,7 +169,7 @@ class _Setting:
             return make_trainable(_continued(self.settings, study.channels), wanted.model)
         return make_weak_model(
             wanted.model,
-            self.prototypes,
+            self.prototypes_for(part),
             classes=study.classes,
             background=study.background,
             mpp=study.mpp,
@@ -178,6 +179,12 @@ class _Setting:
             seed=part.seed,
             name=name,
         )
+
+    def prototypes_for(self, part: TrainingPart) -> Prototypes | None:
+        """Those of stage 2; of a fold, made anew without the exemplars of the slides that it leaves out."""
+        if self.prototypes is None or not part.held:
+            return self.prototypes
+        return prototypes_of(self.stage, {bag.slide_id for bag in (*part.train, *part.validate)})
 
 
 def _train_part(setting: _Setting, part: TrainingPart, ready: _Ready, digest: str) -> bool:
