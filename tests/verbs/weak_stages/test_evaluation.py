@@ -465,9 +465,12 @@ def test_a_real_model_folder_is_judged(tmp_path, monkeypatch):
     save_weak(tiny_weak(pooling="attention"), out / "training" / "model", "a card", record=None)
     supervised = tmp_path / "head"
     head = tiny_segmenter()
-    head.contract = replace(head.contract, channels=("background", *CLASSES))
+    head.contract = replace(head.contract, channels=("nothing", *CLASSES), background="nothing")
     save_segmenter(head, supervised, "a card", record=None)
-    run_evaluation(stage_of(study, out, *FAST, f"evaluate.rivals={{head: {supervised}}}"))
+    rivals = f"evaluate.rivals={{head: {supervised}}}"
+    with pytest.raises(LamellaError, match="its classes are nothing"):
+        run_evaluation(stage_of(study, out, *FAST, rivals))
+    run_evaluation(stage_of(study, out, *FAST, rivals, "evaluate.rival_classes={nothing: background}"))
     # Channels are matched by name: the segmenter's background comes first.
     assert 0 <= value(out, IOU, "head", head="Automatic") < 1
     assert confusion(out).sum() == 2 * 96 * 96

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from tests.verbs.weak_stages.made_study import save_encoder
-from tests.verbs.weak_stages.trained_study import QUICK, made, stage_of, tiny_network
+from tests.verbs.weak_stages.trained_study import LABELS, QUICK, SLIDES, made, stage_of, tiny_network
 
 from lamella.data.bags import WeakStudy
 from lamella.errors import CheckpointError, ConfigError, LamellaError, OutputConflictError
@@ -184,6 +184,19 @@ def test_folds_and_seeds_make_models_that_have_not_seen_their_fold(study: WeakSt
         assert not set(groups["held_out"]) & set(groups["train"])
         held += groups["held_out"]
     assert sorted(held) == sorted(2 * [bag.group for bag in study.bags])
+
+
+def test_the_prototypes_of_a_fold_are_not_of_the_slides_that_it_leaves_out(study: WeakStudy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_training(stage_of(study, out, budget={"images": 4}, folds=2, validation={"share": 0}))
+    for fold in range(2):
+        folder = out / "training" / f"fold{fold}" / "model"
+        strength = load_weak(folder).scores.prototypes_KD.abs().amax(0).numpy()
+        held = {
+            number for number, bag in enumerate(study.bags) if bag.group in weak_facts(folder)["groups"]["held_out"]
+        }
+        shown = {number for number in range(SLIDES) if strength[number] > 0}
+        assert shown == {number for number in range(SLIDES) if number not in held and sum(LABELS[number % 4]) < 2}
 
 
 def test_fine_tuning_goes_on_from_a_model_and_its_prototypes(study: WeakStudy, tmp_path: Path) -> None:

@@ -9,15 +9,19 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
 from tests.data.tiny_bags import CLASSES, TILE, bag_of, study_of
 
 from lamella.config import Request, Resolved, Settings
 from lamella.data.bags import WeakStudy
+from lamella.formats.exemplars import Exemplars, write_exemplars
 from lamella.models.prototypes import random_prototypes, save_prototypes
 from lamella.models.pyramids import mix_transformer
-from lamella.verbs.weak_stages.stage import PROTOTYPES, Stage
+from lamella.verbs.weak_stages.prototypes import PrototypeSettings
+from lamella.verbs.weak_stages.stage import FEATURES, PROTOTYPES, Stage
 from lamella.verbs.weak_stages.training_settings import TrainingSettings
 
+SLIDES, DIM = 8, 12  # numbers of a feature: one for each slide, four that tell its tiles apart
 LABELS = [(1, 0), (0, 1), (1, 1), (0, 0)]
 QUICK: dict[str, Any] = {
     "method": {"model": {"backbone": {"name": "segformer"}, "from_scratch": True}},
@@ -32,6 +36,7 @@ class Config(Settings):
 
     class_order: tuple[str, ...] = CLASSES
     background: str | None = "background"
+    prototypes: PrototypeSettings = PrototypeSettings(k_list=(2, 1, 1), pictures=0)
     train: TrainingSettings = TrainingSettings()
     seed: int = 0
 
@@ -54,9 +59,26 @@ def made(folder: Path, slides: int = 8, validating: int = 2) -> WeakStudy:
     return study_of(bags)
 
 
+def exemplars_of(study: WeakStudy) -> Exemplars:
+    """Every tile of a slide with one class, or none. Number n of a feature is large for the tiles of slide n alone."""
+    rng, tables, features = np.random.default_rng(0), [], []
+    for number, bag in enumerate(study.bags):
+        if bag.labels is None or sum(bag.labels) > 1:
+            continue
+        name = "background" if not any(bag.labels) else CLASSES[bag.labels.index(1)]
+        table = study.table(bag)
+        tables.append(table.append_column("class", pa.array([name] * table.num_rows)))
+        own = np.zeros((table.num_rows, DIM), np.float32)
+        own[:, number], own[:, SLIDES:] = 1, 0.1 * rng.normal(size=(table.num_rows, DIM - SLIDES))
+        features.append(own)
+    record = {"encoder": "random", "fingerprint": "none", "tile_px": str(study.tile_px)}
+    return Exemplars(np.concatenate(features), pa.concat_tables(tables), record)
+
+
 def stage_of(study: WeakStudy, out: Path, **train: Any) -> Stage:
     """The stage with these settings over QUICK ones; prototypes are there."""
     settings = {**QUICK, **train}
     if not (out / PROTOTYPES).exists():
-        save_prototypes(out / PROTOTYPES, random_prototypes((*CLASSES, "background"), (2, 1, 1), 12, 0))
+        save_prototypes(out / PROTOTYPES, random_prototypes((*CLASSES, "background"), (2, 1, 1), DIM, 0))
+        write_exemplars(out / FEATURES, exemplars_of(study))
     return Stage(Request("weak"), Resolved(Config(train=TrainingSettings(**settings)), {}), study, out)  # type: ignore[arg-type]

@@ -104,7 +104,10 @@ def _panels(stage: Stage, bags: Sequence[Bag]) -> tuple[Panel, ...]:
     judged = panel_of(None, trained, study, bags, weights=settings.weights)
     if not judged.weak:
         raise LamellaError(trained, "it holds a supervised model", "Name it under evaluate.rivals.")
-    rivals = [panel_of(name, path, study, bags, weights=settings.weights) for name, path in settings.rivals.items()]
+    rivals = [
+        panel_of(name, path, study, bags, weights=settings.weights, names=settings.rival_classes)
+        for name, path in settings.rivals.items()
+    ]
     if judged.name in settings.rivals:
         raise LamellaError("evaluate.rivals", f"{judged.name} is the name of the judged model", "Give another name.")
     return (judged, *rivals)

@@ -13,6 +13,7 @@ from typing import Any
 from lamella.data.bags import Bag, WeakStudy
 from lamella.data.splits import LeakageError
 from lamella.dense.ensemble import Ensemble
+from lamella.dense.renaming import Renamed
 from lamella.errors import LamellaError
 from lamella.formats.digests import ends_digest
 from lamella.models.dense_contract import DenseModel
@@ -59,13 +60,20 @@ class Panel:
         return [self.load(self.folders[number]) for number in numbers]
 
 
-def load_any(folder: Path) -> DenseModel:
+def load_any(folder: Path, names: Mapping[str, str] | None = None) -> DenseModel:
     """A weakly trained or a supervised model.
+
+    Args:
+        folder: Of the model.
+        names: What a supervised model calls a class -> its name in the study.
 
     Raises:
         CheckpointError: It is neither, or damaged.
     """
-    return load_weak(folder) if is_weak(folder) else load_segmenter(folder)
+    if is_weak(folder):
+        return load_weak(folder)
+    model = load_segmenter(folder)
+    return Renamed(model, names) if names else model
 
 
 def together(models: Sequence[DenseModel], name: str) -> DenseModel:
@@ -99,6 +107,7 @@ def panel_of(
     bags: Sequence[Bag],
     *,
     weights: str = "best",
+    names: Mapping[str, str] | None = None,
 ) -> Panel:
     """The models of a path, checked against the study, and who judges what.
 
@@ -108,6 +117,7 @@ def panel_of(
         study: States the classes.
         bags: To judge.
         weights: best or latest.
+        names: As of `load_any`.
 
     Raises:
         LeakageError: A slide was seen by every model, or one of several models does not say what it saw.
@@ -120,7 +130,8 @@ def panel_of(
     kinds = {is_weak(folder) for folder in folders}
     if len(kinds) > 1:
         raise LamellaError(path, "it holds weakly trained and supervised models", "Name one training for each rival.")
-    models = [load_any(folder) for folder in folders]
+    load = functools.partial(load_any, names=names)
+    models = [load(folder) for folder in folders]
     for model in models:
         _refuse_other_classes(model, study)
     facts = [_facts(folder) for folder in folders]
@@ -134,6 +145,7 @@ def panel_of(
         {key: value for key, value in facts[0].items() if not isinstance(value, dict | list)},
         warnings,
         notes,
+        load,
     )
 
 

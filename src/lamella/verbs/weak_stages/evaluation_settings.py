@@ -27,6 +27,8 @@ class EvaluationSettings(Settings):
     rivals: dict[str, Path] = Field(default_factory=dict)
     """Name -> model folder, or run with folds. Weakly trained ones stand in the same table; a supervised segmenter gets
     a table of its own on the same pixels."""
+    rival_classes: dict[str, str] = Field(default_factory=dict)
+    """What supervised rivals call a class -> its name here, such as {foreground: gland}."""
     labels: bool = True
     """Rows gated by image labels, too: the predicted ones, and the true ones as a label oracle."""
     gate_per: Literal["auto", "bag", "tile"] = "auto"
