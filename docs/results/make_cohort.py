@@ -3,6 +3,8 @@
     python docs/results/make_cohort.py two  /tmp/cohort_two     # gland, lymphoid; stroma and glass are background
     python docs/results/make_cohort.py four /tmp/cohort_four    # gland, stroma, lymphoid, solid; glass is background
 
+A third argument is the seed, 7 unless given: settings were chosen on cohorts of the seeds 0 and 1, results are of 7.
+
 Each folder holds the slides with labels of whole slides (`manifest.csv`, or `split.csv` and `labels.csv`), and the same
 slides cut into patches with labels of their own (`patches.csv`, `patches_then_slides.csv`).
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from lamella.slides.phantom_cohort import CohortPlan, write_cohort
@@ -19,13 +22,13 @@ from lamella.slides.phantom_cohort import CohortPlan, write_cohort
 PLANS = {
     "two": CohortPlan(slides=(16, 4, 8)),
     # Two or three classes a slide: most real slides hold most tissues, and one class alone would need no weak labels.
-    "four": CohortPlan(("gland", "stroma", "lymphoid", "solid"), (), slides=(20, 6, 8), held=(2, 3), seed=1),
+    "four": CohortPlan(("gland", "stroma", "lymphoid", "solid"), (), slides=(20, 6, 8), held=(2, 3)),
 }
 
 
-def main(name: str, folder: str) -> None:
+def main(name: str, folder: str, seed: str = "7") -> None:
     """Write a cohort and say how common its classes are."""
-    plan = PLANS[name]
+    plan = replace(PLANS[name], seed=int(seed))
     write_cohort(Path(folder), plan)
     for table in ("manifest.csv", "patches.csv"):
         with open(Path(folder) / table, newline="", encoding="utf-8") as file:
