@@ -24,7 +24,8 @@ from lamella.dense.exports import ExportSettings
 from lamella.dense.runtime import Runtime
 from lamella.models.prototype_segmenter import PrototypeSegmenter
 from lamella.models.prototypes import random_prototypes
-from lamella.models.weak_building import WeakModelSettings, make_weak_model
+from lamella.models.weak_building import make_weak_model
+from lamella.models.weak_settings import WeakModelSettings
 from lamella.slides.manifest import find_slides
 from lamella.slides.slide import open_slide
 from lamella.verbs.prediction import PredictSlide, ToPredict

@@ -31,7 +31,8 @@ from lamella.methods.weak import WeakMethod
 from lamella.methods.weak_losses import WeakLossSettings, bounded
 from lamella.models.prototypes import Prototypes
 from lamella.models.pyramids.memory import LevelMemory
-from lamella.models.weak_building import WeakModelSettings, make_weak_model
+from lamella.models.weak_building import make_weak_model
+from lamella.models.weak_settings import WeakModelSettings
 
 CLASSES, PROTOTYPES_EACH, DIM = ("benign", "tumour", "stroma", "necrosis"), 3, 512
 # PBIP's own backbone, trained whole or frozen, and the one that this package begins with. "remembered": as stage 3 runs

@@ -28,8 +28,9 @@ from lamella.methods.weak_losses import WeakLossSettings, info_nce
 from lamella.metrics.segments.confusion import confusion_of, iou_per_class, mean_of_present
 from lamella.models.cosine_kmeans import cosine_kmeans
 from lamella.models.prototypes import load_prototypes, random_prototypes, save_prototypes
-from lamella.models.weak_building import WeakModelSettings, make_weak_model
+from lamella.models.weak_building import make_weak_model
 from lamella.models.weak_hub import load_weak
+from lamella.models.weak_settings import WeakModelSettings
 from lamella.slides.slide import open_slide
 from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
 from lamella.verbs.weak_stages.training_settings import ValidationSettings

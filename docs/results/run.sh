@@ -57,3 +57,48 @@ $lamella evaluate "$WORK/glas_tuned" "$WORK/four/glas/manifest.csv" -o "$WORK/gl
   dataset.mpp=0.62 dataset.mask_classes.gland=255 mpp=0.62 seen=leave_out 'protocol.clicks=[1,3,5]' \
   'protocol.prompts=[clicks,box]'
 $lamella predict "$WORK/glas_sam2/fold0/model" "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/glas_on_slide" within_tissue=true
+
+# Weak segmentation. Generated cohorts of seed 7; settings were chosen on other seeds.
+for cohort in two four; do
+  $python $OUT/make_cohort.py $cohort "$WORK/$cohort"
+done
+$python $OUT/masked_patches.py "$WORK/two" "$WORK/masked_two" gland lymphoid
+$python $OUT/masked_patches.py "$WORK/four" "$WORK/masked_four" gland stroma lymphoid solid
+two=("data.slides=$WORK/two/manifest.csv") supervised_two='{gland: 1, lymphoid: 2}'
+four=("data.slides=$WORK/four/manifest.csv" 'class_order=[gland,stroma,lymphoid,solid]' train.budget.epochs=15
+  'data.mask_values={gland: [1], stroma: [2], lymphoid: [3], solid: [4]}')
+supervised_four='{gland: 1, stroma: 2, lymphoid: 3, solid: 4}'
+one_tile=(train.method.pooling.kind=none train.batches.tiles_per_bag=1)  # the source's way
+as_many_tiles=("${one_tile[@]}" train.batches.batch_size=64 train.batches.samples_per_epoch=1280)
+classifier=(train.method.model.scores=linear train.method.model.tile_pooling=mean)
+learn() {  # stages 0 to 3 into a folder
+  for stage in coordinates features prototypes train; do $lamella weak $stage "$1" -o "$2" "${@:3}"; done
+}
+for cohort in two four; do
+  declare -n told=$cohort masks=supervised_$cohort
+  weak=$WORK/weak_$cohort
+  learn $OUT/weak_slides.yaml "${weak}_source" "${told[@]}" "${one_tile[@]}"
+  learn $OUT/weak_slides.yaml "${weak}_many" "${told[@]}" "${as_many_tiles[@]}"
+  $lamella weak train $OUT/weak_slides.yaml -o "${weak}_cam" "${told[@]}" "${classifier[@]}"
+  $lamella adapt "$WORK/masked_$cohort/manifest.csv" -o "${weak}_masks" method.name=automatic \
+    method.backbone.name=efficientnet method.backbone.train=frozen data.dataset.mpp=0.5 data.mpp=1.0 data.tile_px=128 \
+    data.views=4 budget.epochs=12 "data.dataset.mask_classes=$masks"
+  $lamella weak run $OUT/weak_slides.yaml -o "$weak" "${told[@]}" "evaluate.rivals={slide label on one random tile: \
+${weak}_source/training, the same with eight times the tiles: ${weak}_many/training, CAM of a plain classifier: \
+${weak}_cam/training, supervised FPN: ${weak}_masks}"
+done
+$lamella weak run $OUT/weak_patches.yaml -o "$WORK/weak_patches" "data.slides=$WORK/two/patches_then_slides.csv"
+
+# Glands, patches labelled gland or no gland.
+$python $OUT/cut_gland_patches.py "$glas" "$WORK/gland_patches"
+patches=("data.slides=$WORK/gland_patches/manifest.csv" train.folds=5)
+learn $OUT/weak_glands.yaml "$WORK/weak_glands_top" "${patches[@]}" train.method.model.tile_pooling=top \
+  train.method.model.top_fraction=0.4
+$lamella weak train $OUT/weak_glands.yaml -o "$WORK/weak_glands_cam" "${patches[@]}" "${classifier[@]}"
+learn $OUT/weak_glands.yaml "$WORK/weak_glands" "${patches[@]}"
+$lamella weak evaluate $OUT/weak_glands.yaml -o "$WORK/weak_glands" "${patches[@]}" \
+  'evaluate.rival_classes={foreground: gland}' "evaluate.rivals={\"the same, tile_pooling=top\": \
+$WORK/weak_glands_top/training, CAM of a plain classifier: $WORK/weak_glands_cam/training, supervised FPN on SAM 2: \
+$WORK/glas_sam2}"
+$lamella weak predict $OUT/weak_glands.yaml "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/weak_glands" "${patches[@]}" \
+  predict.everywhere=false "predict.model=$WORK/weak_glands/training/fold0/model" predict.overlap_ratio=0.25

@@ -117,7 +117,8 @@ def test_a_backbone_of_one_level() -> None:
     from lamella.models.bag_pool import BagPool, BagPoolSettings
     from lamella.models.dense_contract import DenseContract
     from lamella.models.prototype_segmenter import PrototypeSegmenter
-    from lamella.models.weak_building import WeakModelSettings, prototype_scores
+    from lamella.models.weak_building import prototype_scores
+    from lamella.models.weak_settings import WeakModelSettings
 
     backbone, settings, told = tiny_backbone("encoder"), WeakModelSettings(), prototypes()
     scores = prototype_scores(settings, told.features_KD, told.k_list, backbone.widths)

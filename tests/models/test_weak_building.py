@@ -7,7 +7,9 @@ import torch
 from tests.models.tiny_weak import CLASSES, prototypes, tiles, tiny_weak
 
 from lamella.errors import CheckpointError, LamellaError
-from lamella.models.weak_building import WeakModelSettings, last_weights, make_trainable, make_weak_model
+from lamella.models.prototype_segmenter import last_weights
+from lamella.models.weak_building import make_trainable, make_weak_model
+from lamella.models.weak_settings import WeakModelSettings
 
 
 @pytest.mark.parametrize("name", ["segformer", "swin"])

@@ -13,8 +13,9 @@ from tests.models.tiny_weak import tiles, tiny_weak
 from lamella.errors import CheckpointError
 from lamella.models.pretraining_record import PretrainingRecord, pretraining_record
 from lamella.models.segmenter_hub import is_segmenter
-from lamella.models.weak_building import WeakModelSettings, make_trainable
+from lamella.models.weak_building import make_trainable
 from lamella.models.weak_hub import is_weak, load_weak, save_weak, weak_facts
+from lamella.models.weak_settings import WeakModelSettings
 
 RECORD = PretrainingRecord.of({"d"}, {"d/p1"}, {"d/i1"}, {"0123456789abcdef"})
 

@@ -12,7 +12,8 @@ from lamella.models.bag_pool import BagPoolSettings
 from lamella.models.prototype_segmenter import PrototypeSegmenter
 from lamella.models.prototypes import Prototypes
 from lamella.models.pyramids import mix_transformer
-from lamella.models.weak_building import WeakModelSettings, make_weak_model
+from lamella.models.weak_building import make_weak_model
+from lamella.models.weak_settings import WeakModelSettings
 
 CLASSES = ("tumour", "stroma")
 SCRATCH: dict[str, Any] = {"backbone": {"name": "segformer"}, "from_scratch": True}

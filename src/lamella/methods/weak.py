@@ -35,9 +35,9 @@ from lamella.models.class_evidence import fused_evidence
 from lamella.models.contract import Encoder
 from lamella.models.masked_features import masked_features, resized
 from lamella.models.prototype_scores import ScaleMaps
-from lamella.models.prototype_segmenter import PrototypeSegmenter
+from lamella.models.prototype_segmenter import PrototypeSegmenter, last_weights
 from lamella.models.pyramids.memory import LevelMemory
-from lamella.models.weak_building import WeakModelSettings, last_weights
+from lamella.models.weak_settings import WeakModelSettings
 
 Batch = dict[str, Tensor]
 Logs = dict[str, Tensor]

@@ -26,8 +26,8 @@ class BagPoolSettings(Settings):
     """attention: a learnt weighted mean. topk: the mean of a class's strongest tiles. mean, max: of all. none: every
     tile is given the slide's label (the mean speaks for the slide where one answer is needed)."""
     top_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of the tiles that topk takes the mean of; one at least. A quarter was too few where slides hold two or three
-    of four classes (docs/LOG.md)."""
+    """Share of the tiles that topk takes the mean of; one at least. A quarter was too few where slides hold
+    two or three of four classes (docs/LOG.md)."""
 
 
 class BagPool(nn.Module):

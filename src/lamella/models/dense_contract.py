@@ -6,6 +6,7 @@ Shapes: B tiles, C channels, H, W pixels of a tile.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -39,6 +40,11 @@ class DenseContract:
     def facts(self) -> dict[str, Any]:
         """As a dictionary for files and fingerprints."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def of_facts(cls, told: Mapping[str, Any]) -> DenseContract:
+        """Read back what `facts` gave, from JSON, which knows lists only."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in told.items()})
 
 
 @runtime_checkable

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lamella.errors import CheckpointError, first_line
-from lamella.formats.atomic import whole_file, write_json, write_text
-from lamella.models.hub import CARD_FILE
 from lamella.models.lora import merged
+from lamella.models.model_folder import FolderKind
 from lamella.models.named import PLACE_MARK
-from lamella.models.pretraining_record import RECORD_FILE, PretrainingRecord
+from lamella.models.pretraining_record import PretrainingRecord
 from lamella.models.promptable_model import PromptableModel
 from lamella.models.registry import CONFIG_FILE, OLD_WEIGHTS_FILE, WEIGHTS_FILE
 from lamella.models.sam1 import Sam1, build_sam1, sam1_config
@@ -130,27 +128,18 @@ def save_promptable(
     Raises:
         StorageError: The disk took no more.
     """
-    folder, model = Path(folder), merged(model)
+    model = merged(model)
     kind = next(kind for kind in _KINDS if isinstance(model, kind.model))
     # Copies: SAM holds one matrix under two names, and the file takes no shared memory.
-    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.network.state_dict().items()}
-    (folder / CONFIG_FILE).unlink(missing_ok=True)
-    with whole_file(folder / WEIGHTS_FILE) as part:
-        save_file(weights, part, metadata={"format": "pt"})
-    write_text(folder / CARD_FILE, card)
-    if record is None:
-        (folder / RECORD_FILE).unlink(missing_ok=True)
-    else:
-        record.write(folder)
+    weights = {key: value.detach().cpu().clone() for key, value in model.network.state_dict().items()}
     config = {
-        "format": kind.format,
         "name": model.name,
         "licence": model.licence,
         "architecture": model.architecture,
         "fingerprint": model.fingerprint,
         "facts": dict(facts or {}),
     }
-    write_json(folder / CONFIG_FILE, config)
+    FolderKind(kind.format, "promptable model", tuple(config)).write(Path(folder), weights, card, record, config)
 
 
 def _own_kind(tree: Mapping[str, Any]) -> _Kind | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,7 @@ from lamella.models.dense_contract import DenseContract
 from lamella.models.fingerprint import module_fingerprint
 from lamella.models.prototype_scores import LinearScores, PrototypeScores, ScaleMaps
 from lamella.models.pyramids.backbone import Backbone
-
-if TYPE_CHECKING:  # the settings are built from
-    from lamella.models.weak_building import WeakModelSettings
+from lamella.models.weak_settings import WeakModelSettings
 
 
 class PrototypeSegmenter(nn.Module):

@@ -1,44 +1,34 @@
-"""Weakly taught models by folder or hub id: config.json, model.safetensors, README.md (model card), pretraining.json.
-
-The prototypes are among the weights. Nothing is ever filled in: a weight that is missing is an error.
-"""
+"""Weakly taught models by folder or hub id. The prototypes are among the weights."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 
-from lamella.errors import CheckpointError, first_line
-from lamella.formats.atomic import whole_file, write_json, write_text
 from lamella.models.bag_pool import BagPool, BagPoolSettings
 from lamella.models.dense_contract import DenseContract
-from lamella.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from lamella.models.pretraining_record import RECORD_FILE, PretrainingRecord
+from lamella.models.hub import CONFIG_FILE
+from lamella.models.model_folder import FolderKind
+from lamella.models.pretraining_record import PretrainingRecord
 from lamella.models.prototype_scores import LinearScores, PrototypeScores
 from lamella.models.prototype_segmenter import PrototypeSegmenter
 from lamella.models.pyramids.building import backbone_from
 from lamella.models.pyramids.low_rank import merge_low_rank
-from lamella.models.weak_building import WeakModelSettings, prototype_scores
-from lamella.models.weights import download, listed, mismatches, read_weights
+from lamella.models.weak_building import prototype_scores
+from lamella.models.weak_settings import WeakModelSettings
 
-FORMAT = "lamella-weak-1"  # a format whose keys change gets a new number
-_KEYS = ("format", "name", "backbone", "settings", "pooling", "scored", "prototypes", "contract", "fingerprint")
-_AGAIN = "Export the model again."
+_KEYS = ("name", "backbone", "settings", "pooling", "scored", "prototypes", "contract", "fingerprint")
+_KIND = FolderKind("lamella-weak-1", "weak model", _KEYS)
+FORMAT = _KIND.format
 
 
 def is_weak(spec: str | Path) -> bool:
     """Whether a local folder is that of a weakly taught model, whole or not. A hub id is none until it is loaded."""
-    try:
-        tree = json.loads((Path(spec) / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(tree, dict) and str(tree.get("format", "")).startswith("lamella-weak-")
+    return _KIND.is_in(spec)
 
 
 def save_weak(
@@ -61,26 +51,15 @@ def save_weak(
     Raises:
         StorageError: The disk took no more.
     """
-    folder = Path(folder)
     plain = _merged(model)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
-    (folder / CONFIG_FILE).unlink(missing_ok=True)
-    with whole_file(folder / WEIGHTS_FILE) as part:
-        save_file(weights, part, metadata={"format": "pt"})
-    write_text(folder / CARD_FILE, card)
-    if record is None:
-        (folder / RECORD_FILE).unlink(missing_ok=True)
-    else:
-        record.write(folder)
     config = {
-        "format": FORMAT,
         "name": model.name,
         **plain.description(),
         "contract": model.contract.facts(),
         "fingerprint": plain.fingerprint,
         "facts": {**model.facts, **(facts or {})},
     }
-    write_json(folder / CONFIG_FILE, config)
+    _KIND.write(Path(folder), plain.state_dict(), card, record, config)
 
 
 def load_weak(spec: str | Path) -> PrototypeSegmenter:
@@ -93,30 +72,14 @@ def load_weak(spec: str | Path) -> PrototypeSegmenter:
         CheckpointError: There is no such model; or its files are missing, truncated or of another network. Every
             tensor that does not fit is named.
     """
-    folder = _folder(spec)
-    config = _read_config(folder)
+    folder = _KIND.find(spec)
+    config = _KIND.config(folder)
     try:
         with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced below
             model = _built(config, folder / CONFIG_FILE)
     except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            folder / CONFIG_FILE, f"it does not describe a weak model ({' '.join(str(error).split())})", _AGAIN
-        ) from error
-    weights = read_weights(folder / WEIGHTS_FILE)
-    if problems := mismatches(model.state_dict(), weights):
-        raise CheckpointError(
-            folder / WEIGHTS_FILE,
-            f"it holds another network than {CONFIG_FILE} describes: {listed(problems)}",
-            f"Put back the {CONFIG_FILE} and {WEIGHTS_FILE} that were saved together.",
-        )
-    model.load_state_dict(weights)
-    model.requires_grad_(False).eval()
-    if model.fingerprint != config["fingerprint"]:
-        raise CheckpointError(
-            folder,
-            f"its fingerprint is {model.fingerprint}, but {CONFIG_FILE} was saved with {config['fingerprint']}",
-            f"{CONFIG_FILE} or {WEIGHTS_FILE} was changed after saving; export the model again.",
-        )
+        raise _KIND.undescribed(folder, error) from error
+    _KIND.fill(model, folder, config["fingerprint"])
     return model
 
 
@@ -126,11 +89,11 @@ def weak_facts(folder: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is no weak model's folder.
     """
-    return dict(_read_config(Path(folder)).get("facts") or {})
+    return dict(_KIND.config(Path(folder)).get("facts") or {})
 
 
 def _built(config: Mapping[str, Any], place: Path) -> PrototypeSegmenter:
-    contract = DenseContract(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["contract"].items()})
+    contract = DenseContract.of_facts(config["contract"])
     settings = WeakModelSettings.model_validate(config["settings"])
     backbone = backbone_from(config["backbone"], place)
     classes = len(contract.channels) - (contract.background is not None)
@@ -168,32 +131,3 @@ def _merged(model: PrototypeSegmenter) -> PrototypeSegmenter:
         name=model.name,
         facts=model.facts,
     )
-
-
-def _folder(spec: str | Path) -> Path:
-    path = Path(spec)
-    if path.is_dir():
-        return path
-    text = str(spec)
-    if path.exists() or isinstance(spec, Path) or text.count("/") != 1 or text[0] in "./~":
-        raise CheckpointError(spec, "there is no such model folder", "Give a model folder, or a hub id: owner/name.")
-    return download(
-        text, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, RECORD_FILE), "Check the spelling and the network; there is no "
-        "such folder here either.",
-    )  # fmt: skip
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        inside = sorted(each.parent.name for each in folder.glob(f"*/{CONFIG_FILE}"))
-        remedy = f"Give the folder {folder / inside[0]}." if inside else _AGAIN
-        raise CheckpointError(folder, f"it has no {CONFIG_FILE}, so it is no whole model folder", remedy) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(path, f"it cannot be read ({first_line(error)})", _AGAIN) from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT or any(key not in config for key in _KEYS):
-        found = config.get("format", "no format") if isinstance(config, dict) else "no keys"
-        raise CheckpointError(path, f"it is no weak model of this version ({found}; expected {FORMAT})", _AGAIN)
-    return config

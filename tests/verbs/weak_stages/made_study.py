@@ -17,8 +17,7 @@ from lamella.geometry import Frame
 from lamella.models.encoders import InputContract, ViTEncoder, fresh_vit
 from lamella.models.hub import model_card, save_pretrained
 from lamella.models.vit import ViTSettings
-from lamella.verbs.weak_stages.features import FeatureSettings
-from lamella.verbs.weak_stages.prototypes import PrototypeSettings
+from lamella.verbs.weak_stages.prototype_settings import FeatureSettings, PrototypeSettings
 from lamella.verbs.weak_stages.stage import COORDINATES, Stage
 
 CLASSES, BACKGROUND, MPP, TILE_PX = ("fine", "coarse"), "plain", 0.5, 32

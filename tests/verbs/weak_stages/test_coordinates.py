@@ -18,7 +18,8 @@ from lamella.data.bag_study import WeakDataSettings, open_study
 from lamella.errors import DatasetError, OutputConflictError
 from lamella.formats.named_tiles import read_named_tiles
 from lamella.formats.tables import read_parquet
-from lamella.verbs.weak_stages.coordinates import CoordinateSettings, run_coordinates
+from lamella.verbs.weak_stages.coordinates import run_coordinates
+from lamella.verbs.weak_stages.prototype_settings import CoordinateSettings
 from lamella.verbs.weak_stages.stage import Stage
 
 

@@ -22,7 +22,8 @@ from lamella.methods.weak import WeakMethod
 from lamella.methods.weak_losses import WeakLossSettings
 from lamella.models.bag_pool import BagPoolSettings
 from lamella.models.prototypes import random_prototypes
-from lamella.models.weak_building import WeakModelSettings, make_weak_model
+from lamella.models.weak_building import make_weak_model
+from lamella.models.weak_settings import WeakModelSettings
 from lamella.verbs.weak_stages.training_settings import ValidationSettings
 from lamella.verbs.weak_stages.training_validation import WeakValidation
 

@@ -17,7 +17,7 @@ from lamella.data.bags import WeakStudy
 from lamella.formats.exemplars import Exemplars, write_exemplars
 from lamella.models.prototypes import random_prototypes, save_prototypes
 from lamella.models.pyramids import mix_transformer
-from lamella.verbs.weak_stages.prototypes import PrototypeSettings
+from lamella.verbs.weak_stages.prototype_settings import PrototypeSettings
 from lamella.verbs.weak_stages.stage import FEATURES, PROTOTYPES, Stage
 from lamella.verbs.weak_stages.training_settings import TrainingSettings
 

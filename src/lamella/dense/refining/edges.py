@@ -75,8 +75,10 @@ def _near_boundary(labels_YX: np.ndarray, width_px: float) -> np.ndarray:
 
 
 def _within(mask: np.ndarray, width_px: float) -> np.ndarray:
-    """Pixels at most so far from a set one: rows of a disk, one above the other. A few pixels wide, this takes a tenth
-    of the time of a distance transform."""
+    """Pixels at most so far from a set one: rows of a disk, one above the other.
+
+    A few pixels wide, this takes a tenth of the time of a distance transform.
+    """
     near, height = np.zeros_like(mask), len(mask)
     for above in range(min(math.floor(width_px) + 1, height)):
         wide = spread(mask, 2 * math.floor(math.sqrt(width_px**2 - above**2)) + 1, axis=1)

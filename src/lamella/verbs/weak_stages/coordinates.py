@@ -10,38 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
-from lamella.config import Settings
 from lamella.data.bag_digest import study_digest
-from lamella.data.bag_purity import MASKS, Offer, Pure, best_offers
+from lamella.data.bag_purity import MASKS, Offer, best_offers
 from lamella.data.bags import Bag, WeakStudy
 from lamella.formats.atomic import write_json
 from lamella.formats.named_tiles import write_named_tiles
 from lamella.formats.tables import write_parquet
 from lamella.imaging.datasets.problems import refuse
 from lamella.slides.slide import open_slide
+from lamella.verbs.weak_stages.prototype_settings import CoordinateSettings
 from lamella.verbs.weak_stages.stage import COORDINATES, Stage
 
 TABLE, RECORD = "tiles.parquet", "record.json"
-
-
-class CoordinateSettings(Settings):
-    """Settings of stage 0."""
-
-    num_per_class: Annotated[int, Field(ge=1)] = 5
-    """Slides of each class. Where slides are single patches, num_per_class x samples_per_wsi of them."""
-    samples_per_wsi: Annotated[int, Field(ge=1)] = 1000
-    """Tiles of each slide."""
-    pure: Pure = "auto"
-    """What tells tiles of one class. auto: labels of tiles, else pixel truth of training slides, else slides of one
-    class. masks: pixel truth alone. labels: never pixel truth. none: any slide with the class."""
-    min_cover: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Least share of a tile that pixel truth gives to its class."""
 
 
 @dataclass(frozen=True)

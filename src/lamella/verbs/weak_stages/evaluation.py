@@ -33,11 +33,8 @@ from lamella.verbs.weak_stages.evaluation_files import (
 )
 from lamella.verbs.weak_stages.evaluation_models import Panel, panel_of, trained_models
 from lamella.verbs.weak_stages.evaluation_report import report_of
-from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
 from lamella.verbs.weak_stages.evaluation_studies import Found, Tables
 from lamella.verbs.weak_stages.stage import RESULTS, TRAINING, Stage
-
-__all__ = ["EvaluationSettings", "run_evaluation"]
 
 _BLOCKS = ("class_order", "background", "data", "evaluate", "seed")
 _IGNORED = ("evaluate.batch_size", "evaluate.threads", "evaluate.device", "evaluate.samples")

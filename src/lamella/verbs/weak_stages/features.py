@@ -11,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
-from lamella.config import Settings
 from lamella.data.bags import WeakStudy
-from lamella.engine.world import DeviceName, PrecisionName, choose_device, choose_precision
+from lamella.engine.world import choose_device, choose_precision
 from lamella.errors import LamellaError
 from lamella.formats.digests import ends_digest
 from lamella.formats.exemplars import CLASS, COLUMNS, FEATURES_FILE, TABLE_FILE, Exemplars, write_exemplars
@@ -29,6 +27,7 @@ from lamella.models.hub import load_encoder, portable_spec
 from lamella.models.volume_encoder import VolumeEncoder
 from lamella.verbs.tile_features import tiles_digest
 from lamella.verbs.weak_stages.feature_work import FeatureWork
+from lamella.verbs.weak_stages.prototype_settings import FeatureSettings
 from lamella.verbs.weak_stages.stage import COORDINATES, FEATURES, Stage
 
 TILES_FILE = "tiles.parquet"  # of stage 0
@@ -38,27 +37,6 @@ _IGNORED = tuple(f"features.{key}" for key in ("encoder", "batch_size", "threads
 _SKIPPED_FILE = "skipped.csv"
 # As when tiles are read: a level within 5 % of a spacing counts as being at it.
 _SAME_MPP = 0.05
-
-
-class FeatureSettings(Settings):
-    """Settings of stage 1."""
-
-    encoder: str = "plip"
-    """A model folder, a name that `lamella encoders` lists, or name@folder of its weights. The default is the
-    vision-language model of pathology whose network Lamella can build."""
-    tile_px: Annotated[int, Field(ge=1)] | None = None
-    """Side in pixels of the tiles shown to the encoder, if not data.tile_px: the same square of tissue, read finer or
-    coarser. For encoders whose patches do not divide data.tile_px."""
-    precision: PrecisionName = "fp32"
-    """Arithmetic of the encoder. bf16 is faster on a GPU and rounds the features; auto takes it where it is native."""
-    unreadable_tiles: Literal["fail", "skip"] = "fail"
-    """A tile that cannot be decoded: the stage fails, or the tile is left out and listed in skipped.csv."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Tiles encoded at once."""
-    threads: Annotated[int, Field(ge=1)] = 2
-    """Tiles read at once."""
-    device: DeviceName = "auto"
-    """Where the encoder runs."""
 
 
 def run_features(stage: Stage) -> int:

@@ -34,8 +34,6 @@ from lamella.verbs.weak_stages.prediction_settings import NOT_DECIDING, Predicti
 from lamella.verbs.weak_stages.prediction_uncertain import UNCERTAIN, write_uncertain
 from lamella.verbs.weak_stages.stage import PREDICTIONS, TRAINING, Stage
 
-__all__ = ["PredictionSettings", "run_prediction"]
-
 
 @dataclass(frozen=True)
 class Given:

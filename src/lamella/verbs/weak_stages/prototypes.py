@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, model_validator
 
-from lamella.config import Settings
 from lamella.data.bag_purity import ANY_SLIDE, ONE_OF_SEVERAL, ONLY_CLASS
 from lamella.data.bags import WeakStudy
 from lamella.errors import ConfigError, LamellaError
@@ -25,6 +23,7 @@ from lamella.models.prototype_clusters import Cluster, cluster_classes, most_dis
 from lamella.models.prototypes import PROTOTYPES_FILE, Prototypes, load_prototypes, save_prototypes, unit_length
 from lamella.verbs.weak_stages.features import refuse_missing
 from lamella.verbs.weak_stages.prototype_import import imported, imported_exemplars
+from lamella.verbs.weak_stages.prototype_settings import PrototypeSettings
 from lamella.verbs.weak_stages.stage import FEATURES, PROTOTYPES, Stage
 from lamella.view.prototype_pictures import draw_prototypes
 
@@ -38,39 +37,6 @@ _OF_SLIDES = {ONLY_CLASS, ONE_OF_SEVERAL, ANY_SLIDE}
 _LEAST_EXEMPLARS = 8  # of a prototype: with as many spare clusters, each has four on average
 # Below this share over the chance level, nearest prototypes are told to be as good as drawn.
 _LITTLE = 0.1
-
-
-class PrototypeSettings(Settings):
-    """Settings of stage 2."""
-
-    k: Annotated[int, Field(ge=1)] = 3
-    """Prototypes of each class."""
-    k_list: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    """How many each class has, in class_order; one more for the background, where it has exemplars, or it has `k`."""
-    spare: Annotated[int, Field(ge=0)] | None = None
-    """So many clusters more are made of each class, and those left out that are most like exemplars of other classes.
-    null: as many as prototypes for classes whose exemplars are known by labels of whole slides alone (they hold other
-    tissue, too) and number at least eight for each prototype, none for the others."""
-    restarts: Annotated[int, Field(ge=1)] = 10
-    """Starts of the k-means; the best is kept."""
-    representatives: Annotated[int, Field(ge=0)] = 0
-    """0: a prototype is the centre of its cluster. n: the n exemplars nearest to each centre are prototypes, so that a
-    class has n times as many (the paper's code: 5)."""
-    pictures: Annotated[int, Field(ge=0)] = 6
-    """Exemplars shown of each cluster; 0 draws no pictures."""
-    import_from: Path | None = None
-    """Prototypes of elsewhere instead: a folder of this stage, or a file of torch.save with features, k_list and
-    class_order; or exemplars: a file of torch.save with features and class_names. Nothing is unpickled. Stage 1 does
-    nothing then."""
-    import_encoder: str | None = None
-    """The encoder that made an imported file's features, which does not say; needed only where training shows images to
-    that encoder."""
-
-    @model_validator(mode="after")
-    def _import_goes_with_its_encoder(self) -> PrototypeSettings:
-        if self.import_encoder is not None and self.import_from is None:
-            raise ValueError("import_encoder says what made the features of import_from, which is not given")
-        return self
 
 
 def run_prototypes(stage: Stage) -> int:

@@ -8,12 +8,10 @@ from pydantic import Field
 
 from lamella.config import Settings
 from lamella.data.bag_study import WeakDataSettings
-from lamella.verbs.weak_stages.coordinates import CoordinateSettings
-from lamella.verbs.weak_stages.evaluation import EvaluationSettings
-from lamella.verbs.weak_stages.features import FeatureSettings
-from lamella.verbs.weak_stages.prediction import PredictionSettings
-from lamella.verbs.weak_stages.prototypes import PrototypeSettings
-from lamella.verbs.weak_stages.training import TrainingSettings
+from lamella.verbs.weak_stages.evaluation_settings import EvaluationSettings
+from lamella.verbs.weak_stages.prediction_settings import PredictionSettings
+from lamella.verbs.weak_stages.prototype_settings import CoordinateSettings, FeatureSettings, PrototypeSettings
+from lamella.verbs.weak_stages.training_settings import TrainingSettings
 
 
 class WeakConfig(Settings):

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lamella.config import Request, Resolved
 from lamella.data.bags import WeakStudy
 from lamella.engine.rundir import Claim, claim
-
-if TYPE_CHECKING:  # the settings are made of the stages' own
-    from lamella.verbs.weak_stages.settings import WeakConfig
+from lamella.verbs.weak_stages.settings import WeakConfig
 
 # Folders of the stages' outputs, as in the source's data flow.
 COORDINATES, FEATURES, TRAINING, RESULTS, PREDICTIONS = (

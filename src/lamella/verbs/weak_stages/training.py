@@ -43,8 +43,6 @@ from lamella.verbs.weak_stages.training_plan import BEST, LATEST, MODEL, Trainin
 from lamella.verbs.weak_stages.training_settings import TrainingSettings
 from lamella.verbs.weak_stages.training_validation import WeakValidation
 
-__all__ = ["TrainingSettings", "run_training"]
-
 # Settings that decide the models; `train.*` ones below change speed, memory, or which part of the work is done now.
 _BLOCKS = ("class_order", "background", "data", "train", "seed")
 _IGNORED = (
