@@ -165,7 +165,7 @@ def test_folds_are_told_whose_tiles_these_are(tmp_path: Path, capsys: pytest.Cap
     asked = stage(tmp_path, {**plain_study(tmp_path), "split_csv": None})
     config = asked.resolved.config.model_copy(update={"train": Train(folds=2)})
     run_coordinates(Stage(asked.request, Resolved(config, {}), asked.study, asked.out))
-    assert "these tiles are of 4 slides of all folds" in capsys.readouterr().out
+    assert "these tiles are of 4 slides; each fold makes its prototypes without its own" in capsys.readouterr().out
     table = read_parquet(tmp_path / "out" / "prototype_coordinates" / "tiles.parquet")
     assert table.column("group").to_pylist() == table.column("slide_id").to_pylist()
 

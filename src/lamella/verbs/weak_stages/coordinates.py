@@ -64,7 +64,7 @@ def run_coordinates(stage: Stage) -> int:
         print(_told(one))
     if stage.config.train.folds is not None:
         groups = len({offer.bag.group for one in picked for offer in one.offers})
-        print(f"note: these tiles are of {groups} {study.group_noun}s of all folds; column `group` says whose each is")
+        print(f"note: these tiles are of {groups} {study.group_noun}s; each fold makes its prototypes without its own")
     print(f"wrote {folder}")
     return 0
 
