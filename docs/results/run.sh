@@ -59,7 +59,7 @@ $lamella evaluate "$WORK/glas_tuned" "$WORK/four/glas/manifest.csv" -o "$WORK/gl
 $lamella predict "$WORK/glas_sam2/fold0/model" "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/glas_on_slide" within_tissue=true
 
 # Weak segmentation. Generated cohorts of seed 7; settings were chosen on other seeds.
-for cohort in two four; do
+for cohort in two four focal; do
   $python $OUT/make_cohort.py $cohort "$WORK/$cohort"
 done
 $python $OUT/masked_patches.py "$WORK/two" "$WORK/masked_two" gland lymphoid
@@ -87,6 +87,17 @@ for cohort in two four; do
 ${weak}_source/training, the same with eight times the tiles: ${weak}_many/training, CAM of a plain classifier: \
 ${weak}_cam/training, supervised FPN: ${weak}_masks}"
 done
+focal=("data.slides=$WORK/focal/manifest.csv")  # two small classes
+learn $OUT/weak_slides.yaml "$WORK/weak_focal_source" "${focal[@]}" "${one_tile[@]}"
+learn $OUT/weak_slides.yaml "$WORK/weak_focal_many" "${focal[@]}" "${as_many_tiles[@]}"
+learn $OUT/weak_slides.yaml "$WORK/weak_focal_attention" "${focal[@]}" train.method.pooling.kind=attention
+learn $OUT/weak_slides.yaml "$WORK/weak_focal_eighth" "${focal[@]}" train.method.pooling.top_fraction=0.125
+learn $OUT/weak_slides.yaml "$WORK/weak_focal" "${focal[@]}"
+$lamella weak evaluate $OUT/weak_slides.yaml -o "$WORK/weak_focal" "${focal[@]}" evaluate.refine=null "evaluate.rivals={\
+slide label on one random tile: $WORK/weak_focal_source/training, the same with eight times the tiles: \
+$WORK/weak_focal_many/training, MIL by attention: $WORK/weak_focal_attention/training, MIL by the strongest eighth: \
+$WORK/weak_focal_eighth/training}"
+
 $lamella weak run $OUT/weak_patches.yaml -o "$WORK/weak_patches" "data.slides=$WORK/two/patches_then_slides.csv"
 
 # Glands, patches labelled gland or no gland.
