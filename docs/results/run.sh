@@ -98,7 +98,11 @@ slide label on one random tile: $WORK/weak_focal_source/training, the same with 
 $WORK/weak_focal_many/training, MIL by attention: $WORK/weak_focal_attention/training, MIL by the strongest eighth: \
 $WORK/weak_focal_eighth/training}"
 
-$lamella weak run $OUT/weak_patches.yaml -o "$WORK/weak_patches" "data.slides=$WORK/two/patches_then_slides.csv"
+$lamella weak run $OUT/weak_patches.yaml -o "$WORK/weak_patches" "data.slides=$WORK/two/patches_then_slides.csv" \
+  "evaluate.rivals={labels of slides: $WORK/weak_two/training, supervised FPN: $WORK/weak_two_masks}"
+$lamella weak run $OUT/weak_patches.yaml -o "$WORK/weak_patches_four" "${four[@]}" train.budget.epochs=8 \
+  "data.slides=$WORK/four/patches_then_slides.csv" evaluate.refine=null \
+  "evaluate.rivals={labels of slides: $WORK/weak_four/training, supervised FPN: $WORK/weak_four_masks}"
 
 # Glands, patches labelled gland or no gland.
 $python $OUT/cut_gland_patches.py "$glas" "$WORK/gland_patches"
