@@ -117,7 +117,9 @@ VERBS: dict[str, Verb] = {
         "run (or coordinates, features, prototypes, train, evaluate, predict), the study's YAML, and slides to predict",
         "lamella weak run study.yaml -o out",
         (
-            Flag("--redo", "remove the outputs of this stage and of those after it first", (("metavar", "STAGE"),)),
+            Flag(
+                "--redo", "first remove the outputs of this stage, and what is made from them", (("metavar", "STAGE"),)
+            ),
             *_PER_SLIDE,
         ),
     ),

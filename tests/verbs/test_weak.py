@@ -123,13 +123,15 @@ def test_changed_labels_are_refused_and_not_mixed_with_what_was_made_of_the_old(
     assert times(done) == before
 
 
-def test_redo_makes_a_stage_and_those_after_it_again(done, capsys):
+def test_redo_makes_a_stage_and_what_is_made_from_it_again(done, capsys):
     before = times(done)
     study = str(done.parent / "study.yaml")
-    assert main(["weak", "run", study, "-o", str(done), "--redo", "evaluate"]) == 0
-    after = times(done)
-    changed = {path.relative_to(done).parts[0] for path in after if after[path] != before.get(path)}
-    assert changed == {"results", "predictions"}
+    for stage, made in (("evaluate", {"results"}), ("train", {"training", "results", "predictions"})):
+        assert main(["weak", "run", study, "-o", str(done), "--redo", stage]) == 0
+        after = times(done)
+        changed = {path.relative_to(done).parts[0] for path in after if after[path] != before.get(path)}
+        assert changed == made
+        before = after
     assert main(["weak", "run", study, "-o", str(done), "--redo", "judge"]) == 2
     assert "judge is no stage" in capsys.readouterr().err
 

@@ -87,9 +87,9 @@ def _asked(request: Request) -> tuple[str, Request, tuple[Path, ...]]:
 
 
 def _forget_from(name: str, stage: Stage) -> None:
-    """Remove the outputs of a stage and of all that follow from it."""
+    """Remove the outputs of a stage and of all that are made from them: predictions are not made from results."""
     if name not in _STAGES:
         raise LamellaError("--redo", f"{name} is no stage", f"Stages: {', '.join(_STAGES)}.")
     names = list(_STAGES)
-    for later in names[names.index(name) :]:
+    for later in ["evaluate"] if name == "evaluate" else names[names.index(name) :]:
         shutil.rmtree(stage.folder(_STAGES[later][0]), ignore_errors=True)
