@@ -62,9 +62,7 @@ $lamella predict "$WORK/glas_sam2/fold0/model" "$DATA/slides/TCGA-AA-3562-region
 for cohort in two four focal; do
   $python $OUT/make_cohort.py $cohort "$WORK/$cohort"
 done
-$python $OUT/masked_patches.py "$WORK/two" "$WORK/masked_two" gland lymphoid
-$python $OUT/masked_patches.py "$WORK/four" "$WORK/masked_four" gland stroma lymphoid solid
-two=("data.slides=$WORK/two/manifest.csv") supervised_two='{gland: 1, lymphoid: 2}'
+two=("data.slides=$WORK/two/manifest.csv") supervised_two='{gland: 1, lymphoid: 3}'
 four=("data.slides=$WORK/four/manifest.csv" 'class_order=[gland,stroma,lymphoid,solid]' train.budget.epochs=15
   'data.mask_values={gland: [1], stroma: [2], lymphoid: [3], solid: [4]}')
 supervised_four='{gland: 1, stroma: 2, lymphoid: 3, solid: 4}'
@@ -80,7 +78,7 @@ for cohort in two four; do
   learn $OUT/weak_slides.yaml "${weak}_source" "${told[@]}" "${one_tile[@]}"
   learn $OUT/weak_slides.yaml "${weak}_many" "${told[@]}" "${as_many_tiles[@]}"
   $lamella weak train $OUT/weak_slides.yaml -o "${weak}_cam" "${told[@]}" "${classifier[@]}"
-  $lamella adapt "$WORK/masked_$cohort/manifest.csv" -o "${weak}_masks" method.name=automatic \
+  $lamella adapt "$WORK/$cohort/images.csv" -o "${weak}_masks" method.name=automatic \
     method.backbone.name=efficientnet method.backbone.train=frozen data.dataset.mpp=0.5 data.mpp=1.0 data.tile_px=128 \
     data.views=4 budget.epochs=12 "data.dataset.mask_classes=$masks"
   $lamella weak run $OUT/weak_slides.yaml -o "$weak" "${told[@]}" "evaluate.rivals={slide label on one random tile: \

@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def command(folder: Path) -> list[str]:
     return ["predict", model, slides, "-o", str(folder / "predict"), *settings]
 
 
-def main() -> int:
+def main(verb: str, prepare: Callable[[Path], None], command: Callable[[Path], list[str]]) -> int:
+    """Torture a verb as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("fault", choices=["kill", "disk"])
@@ -59,17 +61,17 @@ def main() -> int:
     given = parser.parse_args()
     if given.fault == "kill":
         prepare(given.folder)
-        tally = torture("predict", command(given.folder), given.folder, given.kills, random.Random(given.seed))
+        tally = torture(verb, command(given.folder), given.folder, given.kills, random.Random(given.seed))
         print(json.dumps(asdict(tally)), flush=True)
         return int(bool(tally.differences))
     disk = given.folder / "disk"
     disk.mkdir(parents=True)
     mount(f"size={WIDE}", disk)
     prepare(disk)
-    wrong = fill("predict", command(disk), disk, given.steps) + read_only("predict", command(disk), disk)
+    wrong = fill(verb, command(disk), disk, given.steps) + read_only(verb, command(disk), disk)
     print(json.dumps({"wrong": wrong}), flush=True)
     return int(bool(wrong))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("predict", prepare, command))

@@ -8,18 +8,12 @@ Prints one JSON object; ends with 1 if a fault is not answered.
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 from tests.conftest import textured, write_pyramid
-from tests.faults.disks import WIDE, fill, mount, read_only
-from tests.faults.kill_and_resume import torture
-from tests.faults.predicting import StoppedClock
+from tests.faults.predicting import StoppedClock, main
 from tests.models.tiny_weak import CLASSES, tiny_weak
 
 import lamella.dense.engine
@@ -64,27 +58,5 @@ def command(folder: Path) -> list[str]:
     return ["weak", "predict", str(folder / "study.yaml"), str(folder / "new"), "-o", str(folder / "weak")]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("fault", choices=["kill", "disk"])
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    if given.fault == "kill":
-        prepare(given.folder)
-        tally = torture("weak", command(given.folder), given.folder, given.kills, random.Random(given.seed))
-        print(json.dumps(asdict(tally)), flush=True)
-        return int(bool(tally.differences))
-    disk = given.folder / "disk"
-    disk.mkdir(parents=True)
-    mount(f"size={WIDE}", disk)
-    prepare(disk)
-    wrong = fill("weak", command(disk), disk, given.steps) + read_only("weak", command(disk), disk)
-    print(json.dumps({"wrong": wrong}), flush=True)
-    return int(bool(wrong))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("weak", prepare, command))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from tests.models.gradcam import GradCam, gradcam, gradcam_logits
 from tests.models.tiny_weak import tiles, tiny_weak
 
 from lamella.models.dense_contract import DenseModel
-from lamella.models.gradcam import GradCam, gradcam, gradcam_logits
 
 
 def level() -> torch.Tensor:

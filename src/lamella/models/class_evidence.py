@@ -75,20 +75,20 @@ def gated(maps: Tensor, present: Tensor) -> Tensor:
     """Maps in which classes that an image does not hold have probability 0; the background stays.
 
     Args:
-        maps: (B, C, H, W) probabilities: M classes, then the background where there is one.
-        present: (B, M) whether the image holds each class.
+        maps: (B, C, H, W) probabilities: M classes, then the background where there is one; all 0 where nobody looked.
+        present: (B, M) whether the image holds each class, or (B, M, H, W) whether each place may.
 
     Returns:
-        float32 (B, C, H, W), adding up to 1. Where nothing is left: the background; without one, the maps as they were:
-        a gate that leaves no class says nothing of where they are.
+        float32 (B, C, H, W), adding up to 1 where somebody looked. Where nothing is left: the background; without one,
+        the maps as they were: a gate that leaves no class says nothing of where they are.
     """
-    classes = present.shape[1]
-    kept = maps.float().clone()
-    kept[:, :classes] *= present.to(kept)[:, :, None, None]
-    total = kept.sum(1, keepdim=True)
-    empty = total <= 0
+    maps, classes = maps.float(), present.shape[1]
+    kept = maps.clone()
+    kept[:, :classes] *= present.to(kept) if present.ndim == maps.ndim else present.to(kept)[:, :, None, None]
+    empty = (maps.amax(1, keepdim=True) > 0) & (kept.amax(1, keepdim=True) <= 0)
     if maps.shape[1] > classes:
-        kept[:, classes:] = torch.where(empty, torch.ones_like(total), kept[:, classes:])
+        kept[:, classes:] = torch.where(empty, torch.ones_like(kept[:, classes:]), kept[:, classes:])
     else:
-        kept = torch.where(empty, maps.float(), kept)
-    return kept / kept.sum(1, keepdim=True)
+        kept = torch.where(empty, maps, kept)
+    total = kept.sum(1, keepdim=True)
+    return torch.where(total > 0, kept / total, kept)

@@ -234,11 +234,12 @@ def _write_patch_tables(
             "image_path": row["wsi_path"],
             "mask_path": row["label_mask_path"],
             "patient": row["patient"],
+            "split": row["split"],
         }
         for row in patches
         if row["split"] != "test"
     ]
-    write_csv(folder / "images.csv", images, ("image_id", "image_path", "mask_path", "patient"))
+    write_csv(folder / "images.csv", images, ("image_id", "image_path", "mask_path", "patient", "split"))
     split = [{"filename": f"{row['slide_id']}.png", "split": row["split"]} for row in patches]
     write_csv(folder / "patch_split.csv", split, ("filename", "split"))
     labels = [

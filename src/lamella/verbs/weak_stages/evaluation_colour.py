@@ -34,14 +34,17 @@ def colour_counts(work: Work, panel: Panel, bags: Sequence[Bag]) -> tuple[np.nda
         None where too little can be learnt, and why.
     """
     rules: dict[tuple[int, ...], ColourRule] = {}
+    unread: set[str] = set()
     for numbers in dict.fromkeys(panel.judged[bag.slide_id] for bag in bags):
         barred = {bag.group for bag in bags if panel.judged[bag.slide_id] == numbers}
-        rule = fit_weak_colour_rule(_samples(work.study, barred, work.seed), work.background)
+        rule = fit_weak_colour_rule(_samples(work.study, barred, work.seed, unread), work.background)
         if rule is None:
             return None, "No colour baseline: a class is in all labelled training slides, or in none"
         rules[numbers] = rule
     found = [_counted(work, bag, rules[panel.judged[bag.slide_id]]) for bag in progress(bags, "colour")]
     told = "; ".join(sorted({rule.told for rule in rules.values()}))
+    if unread:
+        told += f"; without {len(unread)} slides that cannot be read: {', '.join(sorted(unread))}"
     return np.stack(found), f"Colour alone was fitted on the labels of training {work.study.group_noun}s: {told}"
 
 
@@ -57,18 +60,18 @@ def _counted(work: Work, bag: Bag, rule: ColourRule) -> np.ndarray:
     return matrix
 
 
-def _samples(study: WeakStudy, barred: set[str], seed: int) -> list[WeakColourSample]:
-    """Pixels of labelled slides of other groups; of the train part where there is one."""
+def _samples(study: WeakStudy, barred: set[str], seed: int, unread: set[str]) -> list[WeakColourSample]:
+    """Pixels of labelled slides of other groups; of the train part where there is one. `unread` gets the others."""
     labelled = [bag for bag in study.bags if bag.group not in barred and len(bag) and _has_labels(bag)]
     trained = [bag for bag in labelled if bag.part == "train"] or labelled
-    return list(_drawn(study, trained, seed))
+    return list(_drawn(study, trained, seed, unread))
 
 
 def _has_labels(bag: Bag) -> bool:
     return bag.labels is not None or bag.tile_labels is not None
 
 
-def _drawn(study: WeakStudy, bags: Sequence[Bag], seed: int) -> Iterator[WeakColourSample]:
+def _drawn(study: WeakStudy, bags: Sequence[Bag], seed: int, unread: set[str]) -> Iterator[WeakColourSample]:
     rng = np.random.default_rng(seed)
     if len(bags) > _TILES:
         bags = [bags[number] for number in np.sort(rng.choice(len(bags), _TILES, replace=False))]
@@ -79,6 +82,7 @@ def _drawn(study: WeakStudy, bags: Sequence[Bag], seed: int) -> Iterator[WeakCol
             tiles = read_tiles(study, bag, rows)
         except LamellaError:
             print(f"colour: {bag.slide_id} cannot be read and teaches no colours")
+            unread.add(bag.slide_id)
             continue
         count = max(1, _PIXELS // max(1, len(bags) * len(rows)))
         if bag.tile_labels is not None:

@@ -17,6 +17,7 @@ from lamella.dense.bands import first_largest
 from lamella.dense.runtime import Runtime
 from lamella.errors import LamellaError
 from lamella.formats.label_values import NOT_LABELLED
+from lamella.models import class_evidence
 from lamella.models.weak_contract import WeakModel
 from lamella.verbs.weak_stages.evaluation_judged import Judged, reaching, true_of_tiles
 
@@ -86,22 +87,10 @@ class Gate:
 
 
 def gated(maps_CHW: np.ndarray, present_MHW: np.ndarray) -> np.ndarray:
-    """Probabilities without the classes that are not present; the background, behind the classes, always is.
-
-    Where no class is left there is background; where there is no background either, the gate says nothing of the place.
-    Places at which nobody looked (0 in every channel) stay so.
-    """
-    classes = len(present_MHW)
-    kept = maps_CHW.copy()
-    kept[:classes] *= present_MHW
-    looked = maps_CHW.any(0)
-    empty = looked & ~kept.any(0)
-    if len(maps_CHW) > classes:
-        kept[classes][empty] = 1
-    else:
-        kept = np.where(empty, maps_CHW, kept)
-    total = kept.sum(0)
-    return np.divide(kept, total, out=np.zeros_like(kept), where=total > 0)
+    """`class_evidence.gated` of one band, place by place."""
+    maps, present = (torch.from_numpy(np.ascontiguousarray(each))[None] for each in (maps_CHW, present_MHW))
+    found: np.ndarray = class_evidence.gated(maps, present)[0].numpy()
+    return found
 
 
 def labels_of(maps_CHW: np.ndarray) -> np.ndarray:
