@@ -70,6 +70,7 @@ def test_the_best_weights_are_exported_not_the_last(study: WeakStudy, tmp_path: 
     assert rows[-1]["val_loss"] > min(row["val_loss"] for row in rows)
     assert load_weak(folder / "model").fingerprint == load_weak(folder / "best").fingerprint
     assert load_weak(folder / "best").fingerprint != load_weak(folder / "latest").fingerprint
+    assert weak_facts(out / "training" / "model")["weights"] == "best"
 
 
 def test_masks_choose_where_they_are_asked_to_and_the_report_says_so(study: WeakStudy, tmp_path: Path) -> None:
@@ -94,7 +95,8 @@ def test_without_validation_the_last_weights_are_kept_and_called_so(study: WeakS
     assert not (out / "training" / "best").exists()
     assert load_weak(out / "training" / "model").fingerprint == load_weak(out / "training" / "latest").fingerprint
     assert "The last weights are kept" in (out / "training" / REPORT).read_text(encoding="utf-8")
-    assert weak_facts(out / "training" / "model")["criterion"] == "none: the last weights"
+    facts = weak_facts(out / "training" / "model")
+    assert (facts["criterion"], facts["weights"]) == ("none: the last weights", "latest")
 
 
 def test_the_source_s_way_is_a_control_by_name(study: WeakStudy, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lamella.models.pretraining_record import PretrainingRecord
 from lamella.models.prototype_segmenter import PrototypeSegmenter
 from lamella.models.weak_hub import save_weak
 from lamella.verbs.adapting.segment_export import joined_record, record_of_encoder
-from lamella.verbs.weak_stages.training_plan import TrainingPart
+from lamella.verbs.weak_stages.training_plan import BEST, LATEST, MODEL, TrainingPart
 from lamella.verbs.weak_stages.training_settings import TrainingSettings
 
 REPORT, RECORD = "training_report.txt", "training.json"
@@ -108,7 +108,8 @@ def export(
         StorageError: The disk took no more.
     """
     facts = facts_of(study, settings, part, outcome)
-    facts["weights"] = name
+    kept = BEST if Chosen.of(outcome).monitor else LATEST  # what `model` holds
+    facts["weights"] = kept if name == MODEL else name
     save_weak(model, part.folder / name, _card(model, study, settings, part, outcome), record=record, facts=facts)
 
 
