@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lamella.errors import MaskMismatchError
 
@@ -195,3 +195,56 @@ def mask_frame(
                     "Give the mask made for this slide, or correct the spacing in the file or in the manifest.",
                 )
     return frame
+
+
+@dataclass(frozen=True, slots=True)
+class BinGrid:
+    """A lattice of square bins laid over a slide: any origin, turned and mirrored as the chip lay under the tissue.
+
+    The centre of bin (row, col) is `origin + row * row_step + col * col_step`, all as (x, y) in level-0 pixels. Rows
+    and columns may be numbers or arrays.
+    """
+
+    origin_px0: tuple[float, float]
+    row_step_px0: tuple[float, float]
+    col_step_px0: tuple[float, float]
+    bin_um: float
+
+    @classmethod
+    def upright(cls, bin_um: float, mpp_x: float, mpp_y: float) -> BinGrid:
+        """Rows down, columns right; the first bin lies in the slide's top left corner."""
+        dx, dy = bin_um / mpp_x, bin_um / mpp_y
+        return cls((dx / 2, dy / 2), (0.0, dy), (dx, 0.0), bin_um)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the tissue is seen from the other side: rows down and columns right turn the wrong way round."""
+        (col_x, col_y), (row_x, row_y) = self.col_step_px0, self.row_step_px0
+        return col_x * row_y - col_y * row_x < 0
+
+    @property
+    def turn_deg(self) -> float:
+        """Angle of the columns' direction to the image's, -90 to 90, whichever way they run."""
+        x, y = self.col_step_px0
+        return math.degrees(math.atan2(y if x >= 0 else -y, abs(x)))
+
+    def place_px0(self, row: Any, col: Any) -> tuple[Any, Any]:
+        """(x, y) of the centre of bins, fractional ones too, in level-0 pixels."""
+        x = self.origin_px0[0] + row * self.row_step_px0[0] + col * self.col_step_px0[0]
+        y = self.origin_px0[1] + row * self.row_step_px0[1] + col * self.col_step_px0[1]
+        return x, y
+
+    def bin_at(self, x_px0: Any, y_px0: Any) -> tuple[Any, Any]:
+        """(row, col), fractional, of places in level-0 pixels: the inverse of `place_px0`."""
+        (row_x, row_y), (col_x, col_y) = self.row_step_px0, self.col_step_px0
+        dx, dy = x_px0 - self.origin_px0[0], y_px0 - self.origin_px0[1]
+        area = row_x * col_y - row_y * col_x
+        return (dx * col_y - dy * col_x) / area, (dy * row_x - dx * row_y) / area
+
+    def coarser(self, factor: int) -> BinGrid:
+        """The grid of blocks of `factor` x `factor` bins; block (0, 0) begins with bin (0, 0)."""
+        x, y = self.place_px0((factor - 1) / 2, (factor - 1) / 2)
+        row, col = self.row_step_px0, self.col_step_px0
+        return BinGrid(
+            (x, y), (row[0] * factor, row[1] * factor), (col[0] * factor, col[1] * factor), self.bin_um * factor
+        )

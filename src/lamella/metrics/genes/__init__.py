@@ -1,0 +1,1 @@
+"""How well expression is predicted, gene by gene, beside controls and ceilings."""

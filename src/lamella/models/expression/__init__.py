@@ -1,0 +1,1 @@
+"""Networks that predict expression from features of several scales."""

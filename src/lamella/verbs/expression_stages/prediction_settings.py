@@ -1,0 +1,9 @@
+"""Settings of this stage."""
+
+from __future__ import annotations
+
+from lamella.config import Settings
+
+
+class PredictionSettings(Settings):
+    """To be filled in by its owner."""
