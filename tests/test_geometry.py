@@ -1,11 +1,14 @@
 """Places and sizes: closed forms and properties."""
 
+import itertools
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lamella.errors import MaskMismatchError
-from lamella.geometry import Box, Frame, choose_level, mask_frame, snap_px
+from lamella.geometry import BinGrid, Box, Frame, choose_level, mask_frame, snap_px
 
 mpps = st.floats(0.05, 20)
 sizes = st.integers(1, 200_000)
@@ -108,3 +111,52 @@ def test_a_mask_rounded_to_whole_pixels_is_accepted(width, height, downsample):
     slide = Frame(width, height, 0.25, 0.25)
     mask = mask_frame(slide, max(1, round(width / downsample)), max(1, round(height / downsample)))
     assert mask.size_um == pytest.approx(slide.size_um)
+
+
+grids = st.builds(
+    lambda x, y, turn, mirrored, pitch, um: BinGrid(
+        (x, y),
+        (-pitch * math.sin(turn), pitch * math.cos(turn)),
+        (pitch * math.cos(turn) * (-1 if mirrored else 1), pitch * math.sin(turn) * (-1 if mirrored else 1)),
+        um,
+    ),
+    st.floats(-1e4, 1e4),
+    st.floats(-1e4, 1e4),
+    st.floats(-0.1, 0.1),
+    st.booleans(),
+    st.floats(1, 50),
+    st.sampled_from([2.0, 8.0]),
+)
+
+
+@given(grids, st.floats(-5000, 5000), st.floats(-5000, 5000))
+def test_bins_are_found_where_they_were_placed(grid, row, col):
+    assert grid.bin_at(*grid.place_px0(row, col)) == pytest.approx((row, col), abs=1e-4)
+
+
+@given(grids, st.integers(1, 8), st.integers(0, 100), st.integers(0, 100))
+def test_a_block_lies_at_the_mean_of_its_bins(grid, factor, row, col):
+    bins = [
+        grid.place_px0(factor * row + i, factor * col + j) for i, j in itertools.product(range(factor), range(factor))
+    ]
+    mean = tuple(sum(axis) / len(bins) for axis in zip(*bins, strict=True))
+    assert grid.coarser(factor).place_px0(row, col) == pytest.approx(mean, abs=1e-5)
+    assert grid.coarser(factor).bin_um == grid.bin_um * factor
+
+
+def test_an_upright_grid_begins_in_the_corner_and_is_not_mirrored():
+    grid = BinGrid.upright(2.0, 0.5, 0.25)
+    assert grid.place_px0(0, 0) == (2.0, 4.0)
+    assert grid.place_px0(1, 2) == (2.0 + 2 * 4.0, 4.0 + 8.0)
+    assert not grid.mirrored
+    assert grid.turn_deg == 0
+
+
+def test_a_grid_seen_from_behind_is_mirrored_and_tells_its_turn():
+    turn = math.radians(1.2)
+    right = (7.3 * math.cos(turn), 7.3 * math.sin(turn))
+    down = (-7.3 * math.sin(turn), 7.3 * math.cos(turn))
+    assert not BinGrid((0, 0), down, right, 2.0).mirrored
+    behind = BinGrid((9000, 0), down, (-right[0], -right[1]), 2.0)
+    assert behind.mirrored
+    assert behind.turn_deg == pytest.approx(1.2)

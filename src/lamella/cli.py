@@ -123,6 +123,17 @@ VERBS: dict[str, Verb] = {
             *_PER_SLIDE,
         ),
     ),
+    "expression": Verb(
+        "predict gene expression from H&E, judged patient by patient beside its controls, in five stages",
+        "run (or check, features, train, evaluate, predict), the study's YAML, and slides to predict",
+        "lamella expression run study.yaml -o out",
+        (
+            Flag(
+                "--redo", "first remove the outputs of this stage, and what is made from them", (("metavar", "STAGE"),)
+            ),
+            *_PER_SLIDE,
+        ),
+    ),
     "evaluate": Verb(
         "judge an encoder, a segmenter or a promptable model beside baselines and controls",
         "a model (or run) folder, and an index folder or a data set of images, volumes or films",

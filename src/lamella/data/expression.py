@@ -15,7 +15,7 @@ from lamella.formats.spatial_counts import SpatialCounts
 from lamella.geometry import Frame
 
 Kind = Literal["bin", "spot"]
-Target = Literal["counts", "log1p", "log10_library", "log_smoothed", "values"]
+Target = Literal["counts", "log1p", "log10_library", "log_cpm", "log_cpm_smoothed", "values"]
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ class ExpressionDataSettings(Settings):
     tile_bins: Annotated[int, Field(ge=4)] = 128
     """Bins along the side of a sample. Of spots it is enlarged until a disk fits."""
     target: Target = "counts"
-    """What is predicted and judged: raw counts, log1p of counts, log10(1 + counts per 10,000), the same in natural
-    logarithms averaged over neighbouring spots, or values as the file has them."""
+    """What is predicted and judged: raw counts; log1p of counts; log10(1 + counts per 10,000 of the place's total);
+    log_cpm: ln(1 + counts per million), also smoothed over the 3 x 3 spots around each; or values as the file has
+    them. Count losses need counts or log1p."""
     tissue: TissueSettings = TissueSettings()
     """How tissue is found on the image; labels never say where tissue is."""
     min_tissue_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
