@@ -37,7 +37,11 @@ def test_every_tutorial_is_tried() -> None:
     assert {path.stem for path in TUTORIALS.glob("*.py")} == set(LEFT_BEHIND)
 
 
-@pytest.mark.parametrize("name", sorted(LEFT_BEHIND))
+# Volumes take as long as the other two together.
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name == "volumes_3d")) for name in sorted(LEFT_BEHIND)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_tutorial_runs_as_it_stands(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(TUTORIALS / f"{name}.py"))

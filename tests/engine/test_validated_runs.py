@@ -70,6 +70,7 @@ def test_frozen_parameters_stand_still_until_their_epoch(toy: ModuleType, tmp_pa
     assert not torch.equal(head[0], head[1])
 
 
+@pytest.mark.slow
 def test_two_processes_train_stages_as_one(toy: ModuleType, toy_process: Callable[..., Any], tmp_path: Path) -> None:
     """DDP is made anew where the stage changes: otherwise the gradients of what thaws would not be exchanged."""
     options = {"dropout": 0.0, "optim": {"stages": STAGES}}

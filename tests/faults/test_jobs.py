@@ -101,6 +101,7 @@ def test_the_same_on_a_cluster_that_someone_else_started(cluster: Path) -> None:
     assert FAULTS["raise"] in done["raise"].error
 
 
+@pytest.mark.slow
 def test_a_cluster_without_workers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_workers.Crew, "places", lambda crew: 0)
     with pytest.raises(LamellaError, match=r"no worker was there for 0\.5 s \(jobs\.wait_s\)"):

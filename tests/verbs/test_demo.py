@@ -98,6 +98,7 @@ def test_other_slides_in_the_same_folder_are_refused(done) -> None:
         demo.run(_request(out))
 
 
+@pytest.mark.slow
 def test_a_stop_during_training_ends_the_demo_and_a_rerun_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
     ready = tmp_path / "out"
     monkeypatch.setitem(demo._VERBS, "pretrain", lambda request: 0)  # what pretrain returns after a SIGTERM
