@@ -118,6 +118,19 @@ def test_values_may_be_any_number_but_must_be_one():
             encoding.encode(torch.tensor([[[wrong, 1.0]]]), None)
 
 
+def test_values_in_single_precision_keep_small_rates() -> None:
+    encoding = ValueEncoding("m", 1, torch.float32)
+    block = torch.tensor([[[3e-9, 1e5], [0.1, -2.0]]])
+    (stored,) = encoding.encode(block.clone(), torch.tensor([[True, True], [True, False]]))
+    (memory,) = encoding.memory(2, 2)
+    memory.copy_(stored)
+    assert memory.dtype == torch.float32
+    assert memory[0, 0].tolist() == block[0, 0].tolist()
+    assert bool(memory[0, 1, 1].isnan())
+    with pytest.raises(LamellaError, match=r"reach from 1 to inf, and float32 holds 3\.40282e\+38 at most"):
+        encoding.encode(torch.tensor([[[1.0, torch.inf]]]), None)
+
+
 def test_more_classes_than_a_label_map_can_number_are_refused():
     with pytest.raises(LamellaError, match="255 classes"):
         ClassEncoding("m", 255)

@@ -74,3 +74,23 @@ def test_reading_the_table_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'transformers', 'timm', 'numpy'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_frozen_encoders_of_the_expression_source_are_what_they_are() -> None:
+    """Width of their tokens, tokens before them that are no place, and whether their page asks for agreement.
+
+    mistake: a wrong encoder behind a name. Where the source wants CONCH v1.5's 768 numbers, those are its pooled
+    feature, and Lamella has no code for it: it is refused, never replaced.
+    """
+    stated = {
+        "prov-gigapath": (1536, 1, True),
+        "virchow2": (1280, 5, True),
+        "uni2-h": (1536, 9, True),
+        "h-optimus-1": (1536, 5, True),
+        "resnet-50": (2048, 0, False),
+    }
+    known = entries()
+    found = {name: (known[name].token_dim, known[name].prefix_tokens, known[name].gated) for name in stated}
+    assert found == stated
+    assert (known["conch-v1.5"].dim, bool(known["conch-v1.5"].needs)) == (768, True)
+    assert all(known[name].licence for name in stated)

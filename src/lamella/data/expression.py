@@ -28,6 +28,9 @@ class ExpressionSlide:
         frame: Level 0 of the image.
         patient: Whose it is. Splits are by patient.
         load: Reads its expression, all genes.
+        expression_path: File or folder that it is read from, for messages and digests.
+        mask_path: A given tissue mask of the image; None: tissue is found on it.
+        mask_mpp: Stated micrometres per pixel of that mask.
     """
 
     slide_id: str
@@ -35,6 +38,9 @@ class ExpressionSlide:
     frame: Frame
     patient: str
     load: Callable[[], SpatialCounts]
+    expression_path: Path | None = None
+    mask_path: Path | None = None
+    mask_mpp: float | None = None
 
     @property
     def mpp_stated(self) -> tuple[float, float]:

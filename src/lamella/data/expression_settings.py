@@ -21,7 +21,8 @@ class ExpressionDataSettings(Settings):
     """Side of the bins that are predicted. Of Visium HD a whole multiple of the folder's own bins (sums are kept); of
     spots, what the network predicts before it is summed under the disks (2 to 8 um as a rule)."""
     tile_bins: Annotated[int, Field(ge=4)] = 128
-    """Bins along the side of a sample. Of spots it is enlarged until a disk fits."""
+    """Bins along the side of a sample. Of spots it is not used: a sample is as large as a disk, in an even number of
+    bins."""
     target: Target = "counts"
     """What is predicted and judged: raw counts; log1p of counts; log10(1 + counts per 10,000 of the place's total);
     log_cpm: ln(1 + counts per million), also smoothed over the 3 x 3 spots around each; or values as the file has

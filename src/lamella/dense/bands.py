@@ -86,24 +86,34 @@ class ClassEncoding:
 
 
 class ValueEncoding:
-    """Any numbers, each map by itself, in half precision (three digits, up to 65,504); NaN where nobody looked."""
+    """Any numbers, each map by itself; NaN where nobody looked.
 
-    def __init__(self, model: str, channels: int) -> None:
-        self._model, self._channels = model, channels
+    Args:
+        model: Named in errors.
+        channels: C.
+        dtype: Half precision (three digits, up to 65,504), or float32.
+    """
+
+    def __init__(self, model: str, channels: int, dtype: torch.dtype = torch.float16) -> None:
+        self._model, self._channels, self._dtype = model, channels, dtype
+
+    @property
+    def _kind(self) -> str:
+        return "half precision" if self._dtype == torch.float16 else "float32"
 
     def memory(self, rows: int, width: int) -> tuple[Tensor, ...]:
-        return (torch.empty((self._channels, rows, width), dtype=torch.float16),)
+        return (torch.empty((self._channels, rows, width), dtype=self._dtype),)
 
     def clear(self, memory: Sequence[Tensor]) -> None:
         memory[0].fill_(torch.nan)
 
     def encode(self, block_CYX: Tensor, seen_YX: Tensor | None) -> tuple[Tensor, ...]:
         least, most = (float(value) for value in torch.aminmax(block_CYX))
-        largest = torch.finfo(torch.float16).max
+        largest = torch.finfo(self._dtype).max
         if not (-largest <= least and most <= largest):  # NaN is neither
             raise LamellaError(
                 self._model,
-                f"its maps reach from {least:.4g} to {most:.4g}, and half precision holds {largest:g} at most",
+                f"its maps reach from {least:.4g} to {most:.4g}, and {self._kind} holds {largest:g} at most",
                 "Mend the model, or let it return its values on another scale.",
             )
         return (block_CYX if seen_YX is None else block_CYX.masked_fill_(~seen_YX, torch.nan),)

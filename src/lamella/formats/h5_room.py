@@ -39,6 +39,15 @@ def h5_with_room(path: Path, data_bytes: int) -> Iterator[h5py.File]:
     os.truncate(path, used)
 
 
+def take_room(file: h5py.File, data_bytes: int) -> None:
+    """Take room for more data in a file that grows, opened by `h5_with_room`, before the library is asked to write.
+
+    Raises:
+        OSError: There is no room; the library was not started on it.
+    """
+    _take(file.id.get_vfd_handle(), file.id.get_filesize() + data_bytes + _OWN_BYTES)
+
+
 def _take(descriptor: int, size: int) -> None:
     if not hasattr(os, "posix_fallocate"):  # macOS
         return

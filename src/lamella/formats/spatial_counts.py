@@ -36,11 +36,16 @@ class SpatialCounts:
         shape: Squares (`bin`) or disks (`spot`).
         size_um: Side of a bin, or diameter of a spot.
         mpp: Micrometres per pixel of the full-resolution image.
-        barcodes: N names of the places, unique.
+        barcodes: (N,) names of the places, unique, as bytes (`S`), a quarter of the memory of text; see `names`.
         array_rc: (N, 2) int32 row and column on the chip; None where there is no lattice.
         grid: The lattice that bins lie on, fitted to the places; None for spots.
         flagged: (N,) bool, the vendor's `in_tissue`. Kept, and never used as the tissue mask.
         gene_ids: G stable ids (Ensembl), or empty.
+        captured_rc: First row, first column, and the row and column behind the last ones that the chip has, measured
+            or not; None where the file does not say. Outside it there is no bin.
+        all_measured: Whether every place of the chip was counted. A filtered matrix has no counts where the vendor saw
+            no tissue: nothing is known there, which is not zero.
+        notes: What the reader did that one must know (genes renamed, features left aside).
     """
 
     name: str
@@ -56,6 +61,9 @@ class SpatialCounts:
     grid: BinGrid | None = None
     flagged: np.ndarray | None = None
     gene_ids: tuple[str, ...] = field(default=())
+    captured_rc: tuple[int, int, int, int] | None = None
+    all_measured: bool = True
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         places, genes = self.counts.shape
@@ -72,6 +80,11 @@ class SpatialCounts:
         return int(self.counts.shape[0])
 
     @property
+    def names(self) -> list[str]:
+        """The barcodes as text."""
+        return [name.decode() for name in self.barcodes.tolist()]
+
+    @property
     def are_counts(self) -> bool:
         """Whether all values are whole and none is negative."""
         values = self.counts.data
@@ -82,7 +95,8 @@ class SpatialCounts:
     @property
     def zero_share(self) -> float:
         """Share of the entries that are zero."""
-        return 1 - self.counts.count_nonzero() / max(1, self.counts.shape[0] * self.counts.shape[1])
+        places, genes = self.counts.shape
+        return float(1 - self.counts.count_nonzero() / max(1, places * genes))
 
     def of_genes(self, genes: Sequence[str]) -> SpatialCounts:
         """The columns of these genes, in this order.

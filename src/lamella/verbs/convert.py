@@ -24,6 +24,15 @@ from lamella.slides.index import IndexedSlide, SlideIndex
 from lamella.slides.placing import Stated, from_table, settle, slide_of, slides_by_name, stem
 from lamella.slides.tile_files import TABLES, read_tile_file, tables_by_slide, tile_files
 from lamella.verbs.exports import EXPORTS, Export, Target, to_geojson
+from lamella.verbs.expression_conversion import (
+    EXPRESSION_TARGETS,
+    READERS,
+    ExpressionTarget,
+    Wanted,
+    convert_expression,
+    expression_jobs,
+    listed_genes,
+)
 from lamella.verbs.progress import progress
 
 FAILED = "failed.csv"
@@ -43,8 +52,9 @@ _NEXT_ANNDATA = "next: anndata.read_h5ad(...), or squidpy.pl.spatial_scatter"
 class Config(Settings):
     """Settings of `lamella convert`."""
 
-    to: Target | None = None
-    """What to write; must be given."""
+    to: Target | ExpressionTarget | None = None
+    """What to write; must be given. Of measured expression: expression (AnnData), spatialdata, or patches (labels cut
+    into tiles of 128 x 128 bins, and pictures of them)."""
     mpp: Annotated[float, Field(gt=0)] | None = None
     """Micrometres per pixel at which tiles are read, for files that do not say it."""
     tile_px: Annotated[int, Field(ge=1)] | None = None
@@ -53,6 +63,12 @@ class Config(Settings):
     """What a bare (N, 2) array holds: the top-left corners of tiles, or their centres."""
     gzip: bool = False
     """Write .geojson.gz, a tenth of the size; QuPath 0.5 opens them only when they are unpacked."""
+    bin_um: Annotated[float, Field(gt=0)] | None = None
+    """Of expression: side of the bins; null: the finest of the source. Coarser bins are sums."""
+    genes: Path | tuple[str, ...] | None = None
+    """Of expression: these genes, or those of a text file with one name a line; null: all."""
+    scales_um: tuple[Annotated[float, Field(gt=0)], ...] = (2.0, 8.0, 32.0, 128.0)
+    """Of patches: micrometres per pixel of the pictures."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +88,11 @@ def run(request: Request) -> int:
         raise LamellaError(
             "lamella convert",
             "it takes one file or folder of tiles, and to=...",
-            f"For example: lamella convert features -o out to=clam. Targets: {', '.join(EXPORTS)}.",
+            "For example: lamella convert features -o out to=clam. Targets: "
+            f"{', '.join((*EXPORTS, *EXPRESSION_TARGETS))}.",
         )
+    if config.to in EXPRESSION_TARGETS:
+        return _run_expression(request, resolved, config.to)
     source, index_folder = request.paths[0], request.options.get("index")
     index = None if index_folder is None else SlideIndex.load(index_folder)
     if (source / CATALOGUE_FILE).is_file() and index is None:
@@ -92,6 +111,31 @@ def run(request: Request) -> int:
     else:
         (out / FAILED).unlink(missing_ok=True)
     _tell(out, config.to, counts, failed)
+    return 1 if failed else 0
+
+
+def _run_expression(request: Request, resolved: Resolved[Config], to: ExpressionTarget) -> int:
+    """Convert the expression of every slide of the source."""
+    config, source = resolved.config, request.paths[0]
+    jobs = expression_jobs(source)
+    if request.dry_run:
+        print(resolved.text())
+        print(f"would convert the expression of {len(jobs)} slides to {to}")
+        return 0
+    wanted = Wanted(to, config.bin_um, listed_genes(config.genes), config.mpp, config.scales_um)
+    out = request.folder()
+    inputs = {"source": _relative(source, out)}
+    claimed = claim(out, resolved.tree(), resolved.origins, verb="convert", inputs=inputs)
+    counts, failed = convert_expression(jobs, claimed.folder, wanted)
+    if failed:
+        write_csv(out / FAILED, failed, ["slide_id", "path", "error"])
+    else:
+        (out / FAILED).unlink(missing_ok=True)
+    for row in failed[:_SHOWN]:
+        print(f"{row['slide_id']} failed: {row['error']}")
+    print(f"wrote the expression of {sum(counts.values())} places of {len(counts)} slides to {out}, for {READERS[to]}")
+    if failed:
+        print(f"slides that failed: {len(failed)}, see {out / FAILED}. The same command tries them again.")
     return 1 if failed else 0
 
 

@@ -31,6 +31,8 @@ class JudgedSlide:
         rc: (N, 2) int32 row and column on the bins' lattice; None for spots.
         bin_um: Side of a bin; of spots their diameter.
         places_um: (N, 2) float32 x and y in micrometres, for neighbours of spots.
+        training_mean: (G,) float32 mean of every gene over the places that the model was trained on, on truth's scale:
+            the mean map. None: what needs it is left out, and the report says so.
     """
 
     slide_id: str
@@ -44,11 +46,17 @@ class JudgedSlide:
     rc: np.ndarray | None
     bin_um: float
     places_um: np.ndarray
+    training_mean: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.places_um), len(self.genes))
         if self.truth.shape != shape or self.predicted.shape != shape:
             raise ValueError(f"truth {self.truth.shape} and prediction {self.predicted.shape} are not {shape}")
+        others = (self.total, self.darkness) if self.rc is None else (self.total, self.darkness, self.rc)
+        if any(len(values) != shape[0] for values in others):
+            raise ValueError(f"{self.slide_id}: totals, darkness and lattice are not of its {shape[0]} places")
+        if self.training_mean is not None and self.training_mean.shape != shape[1:]:
+            raise ValueError(f"{self.slide_id}: {len(self.training_mean)} training means of {shape[1]} genes")
 
     def with_predicted(self, predicted: np.ndarray) -> JudgedSlide:
         """The same slide with another prediction."""

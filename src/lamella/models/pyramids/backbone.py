@@ -43,6 +43,11 @@ class Backbone(nn.Module):
             ValueError: The images are not uint8 RGB, or their sides no multiples of `multiple_px`.
         """
 
+    def level(self, images: Tensor, number: int) -> Tensor:
+        """One level of uint8 (B, 3, H, W); backbones that can stop early do. Raises as `forward` does."""
+        levels: list[Tensor] = self(images)
+        return levels[number]
+
     @abstractmethod
     def description(self) -> Mapping[str, Any]:
         """All that is needed, as JSON, to build the same network again before its weights are read."""
@@ -69,8 +74,13 @@ class Normalised(Backbone):
         self.register_buffer("std_C11", 255 * torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        return self.levels(self.normalised(images))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """What the network is shown of uint8 (B, 3, H, W); refuses what `forward` refuses."""
         self.check(images)
-        return self.levels((images.float() - self.mean_C11) / self.std_C11)
+        shown: Tensor = (images.float() - self.mean_C11) / self.std_C11
+        return shown
 
     @abstractmethod
     def levels(self, x_BCHW: Tensor) -> list[Tensor]:

@@ -12,6 +12,7 @@ from lamella.errors import CheckpointError
 from lamella.models.hub import load_encoder
 from lamella.models.pyramids.any_encoder import EncoderGrid, encoder_grid_from
 from lamella.models.pyramids.backbone import Backbone
+from lamella.models.pyramids.colour import ColourPyramid
 from lamella.models.pyramids.efficientnet import (
     EfficientNetPyramid,
     Last,
@@ -162,6 +163,7 @@ _REBUILT: dict[str, Callable[[Mapping[str, Any]], Backbone]] = {
     HieraPyramid.kind: hiera_from,
     Swin.kind: swin_from,
     EncoderGrid.kind: encoder_grid_from,
+    ColourPyramid.kind: lambda told: ColourPyramid(),
     EfficientNetPyramid.kind: lambda told: fresh_efficientnet(told["last"], told["licence"]),
 }
 

@@ -66,6 +66,13 @@ class EfficientNetPyramid(Normalised):
             found[-1] = self.trunk.head(found[-1])
         return found
 
+    def level(self, images: Tensor, number: int) -> Tensor:
+        for block, x_BCYX in enumerate(self.trunk.stages(self.normalised(images))):
+            if block == _ENDS[number]:  # the blocks behind it are not computed
+                head = self.last == "head" and number == len(_ENDS) - 1
+                return self.trunk.head(x_BCYX) if head else x_BCYX
+        raise ValueError(f"there is no level {number}")
+
     def description(self) -> Mapping[str, Any]:
         return {"last": self.last, "licence": self.licence}
 
