@@ -126,7 +126,8 @@ def compare(name: str, settings: ExpressionModelSettings, shapes: tuple[ViewShap
     cached, asked, fresh, encoded = (statistics.median(each) for each in zip(*found, strict=True))
     print(
         f"{name}: epoch with cached features {cached:.2f} s ({asked:.2f} s of them for features), "
-        f"made anew {fresh:.2f} s ({encoded:.2f} s): {fresh / cached:.2f} times as long, features alone {encoded / asked:.1f} times"
+        f"made anew {fresh:.2f} s ({encoded:.2f} s): {fresh / cached:.2f} times as long, "
+        f"features alone {encoded / asked:.1f} times"
     )
 
 

@@ -115,8 +115,8 @@ def one(width_mm: float, height_mm: float, genes: int, folder: Path) -> None:
     bins = plan.frame.width_px * plan.frame.height_px
     print(
         f"{width_mm:g} x {height_mm:g} mm, {bins / 1e6:.2f} million bins of {BIN_UM:g} um x {genes} genes, "
-        f"{len(plan.tiling)} tiles: maps {maps:.1f} s, table {seconds - maps:.1f} s, {bins / seconds / 1e3:.0f} thousand "
-        f"bins a second; peak {watch.most - watch.first:.0f} MiB (maps {after_maps - watch.first:.0f}); all values in "
+        f"{len(plan.tiling)} tiles: maps {maps:.1f} s, table {seconds - maps:.1f} s, {bins / seconds:,.0f} bins "
+        f"a second; peak {watch.most - watch.first:.0f} MiB (maps {after_maps - watch.first:.0f}); all values in "
         f"float32 are {bins * genes * 4 / 2**20:.0f} MiB",
         flush=True,
     )

@@ -17,8 +17,8 @@ import numpy as np
 from lamella.slides.phantom_expression_cohort import ExpressionPlan, Files, write_expression_cohort
 
 PLANS = {
-    # 0.7 mm of chip on 0.8 mm of tissue a section: 115,000 bins of 2 um each, 50 of 60 genes for a panel.
-    "hd": {"size_px": 1600, "side_bins": 344},
+    # 0.38 mm of chip on 0.5 mm of tissue a section: 37,000 bins of 2 um each, 50 of 60 genes for a panel.
+    "hd": {"size_px": 1024, "side_bins": 192},
     "visium": {"size_px": 3072, "side_bins": 704},
     "st": {"size_px": 3072, "side_bins": 704},
 }

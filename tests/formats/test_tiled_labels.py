@@ -108,9 +108,10 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     folder = write_source(tmp_path / "image", tiles)
     with pytest.raises(ExpressionError, match=r"the image or manifest says 0\.5 um per pixel"):
         read_tiled_labels(folder, mpp=0.5)
-    (folder / "patch_000_000.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(ExpressionError, match="cannot be read whole"):
-        read_tiled_labels(folder)
+    for damage in (b"\x93NUMPY", b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((((\n", b"PK\x03\x04"):
+        (folder / "patch_000_000.npy").write_bytes(damage)
+        with pytest.raises(ExpressionError, match="cannot be read whole"):
+            read_tiled_labels(folder)
     (folder / "patch_000_000.npy").unlink()
     with pytest.raises(ExpressionError, match=r"patch_000_000\.npy: the file does not exist"):
         read_tiled_labels(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 
 import mpmath
@@ -158,3 +159,25 @@ def test_an_empty_mask_teaches_nothing() -> None:
     loss.backward()
     assert loss.item() == 0
     assert not a.grad.any()
+
+
+def test_memory_laid_out_in_another_order_changes_nothing() -> None:
+    y, (a, b, z), mask = case(per_gene=False)
+    wanted, each = mean_nll(y, a, b, z, mask), nll(y, a, b, z)
+    last = torch.channels_last
+    y, a, z = y.contiguous(memory_format=last), a.contiguous(memory_format=last), z.contiguous(memory_format=last)
+    torch.testing.assert_close(mean_nll(y, a, b, z, mask), wanted)
+    torch.testing.assert_close(nll(y, a, b, z).contiguous(), each)
+
+
+def test_scvi_tools_agrees() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, and those of what it brings along
+        scvi = pytest.importorskip(
+            "scvi.distributions", reason="the extra `scvi` is not installed", exc_type=ImportError
+        )
+    y, (a, b, z), _ = case(per_gene=False)
+    told = scvi.ZeroInflatedNegativeBinomial(mu=a.exp(), theta=b.exp(), zi_logits=z, validate_args=False)
+    torch.testing.assert_close(nll(y, a, b, z), -told.log_prob(y), rtol=1e-4, atol=1e-5)
+    plain_nb = scvi.NegativeBinomial(mu=a.exp(), theta=b.exp(), validate_args=False)
+    torch.testing.assert_close(nll(y, a, b), -plain_nb.log_prob(y), rtol=1e-4, atol=1e-5)

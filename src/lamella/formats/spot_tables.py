@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 from scipy import sparse
 
 from lamella.errors import first_line
@@ -28,15 +27,11 @@ from lamella.formats.feature_names import listed, unique_names
 from lamella.formats.lattice import no_mpp
 from lamella.formats.sparse_counts import checked_counts, damaged
 from lamella.formats.spatial_counts import ExpressionError, SpatialCounts
-from lamella.formats.tables import read_csv
+from lamella.formats.spot_places import read_spot_places, text_table
 
 LEGACY_SPOT_UM = 100.0  # diameter of a spot of Spatial Transcriptomics (Stahl et al. 2016); their centres are 200 apart
 
 _SPOTS = "_spots.csv"
-# What the columns are called: ours, and those of the ST spot detector and of published tables.
-_IDS = ("id", "spot", "spot_id", "barcode")
-_X_PX, _Y_PX = ("px", "pixel_x", "x_px0", "pxl_col_in_fullres"), ("py", "pixel_y", "y_px0", "pxl_row_in_fullres")
-_ARRAY_X, _ARRAY_Y = ("array_x", "x", "array_col"), ("array_y", "y", "array_row")
 _DAMAGE = (
     OSError,
     ValueError,
@@ -92,7 +87,7 @@ def read_spot_tables(
     Raises:
         ExpressionError: A file is missing or damaged, spots and counts disagree, or nothing gives micrometres.
     """
-    names, places_px0, array_rc = _places(source.spots)
+    names, places_px0, array_rc = read_spot_places(source.spots)
     counts = _counts(source, len(names))
     order = _rows(source, names, counts)
     stated = mpp if mpp is not None else source.mpp
@@ -182,65 +177,6 @@ def _json(path: Path) -> dict[str, Any]:
     return read
 
 
-def _places(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """Names, (N, 2) x and y in pixels, and (N, 2) rows and columns of the array where they are whole."""
-    delimiter = "\t" if ".tsv" in path.name else ","
-    rows = _table_rows(path, delimiter)
-    columns = list(rows[0])
-
-    def column(names: tuple[str, ...]) -> str | None:
-        return next((name for name in names if name in columns), None)
-
-    own, x_px, y_px = column(_IDS), column(_X_PX), column(_Y_PX)
-    array_x, array_y = column(_ARRAY_X), column(_ARRAY_Y)
-    if x_px is None or y_px is None:
-        # mistake: numbers of the array taken for places; the array lies as it was put on the glass
-        raise ExpressionError(
-            path,
-            f"it has no places in pixels of the image ({_X_PX[0]} and {_Y_PX[0]}), only {', '.join(columns)}",
-            "Add them, as the spot detector measured them.",
-        )
-    array: np.ndarray | None = None
-    names: list[str] = []
-    if array_x is not None and array_y is not None:
-        array = _numbers(path, rows, array_y, array_x)
-        names = [f"{row[array_x]}x{row[array_y]}" for row in rows]
-    if own is not None:
-        names = [row[own] for row in rows]
-    if not names:
-        raise ExpressionError(path, f"it has no column that names the spots ({_IDS[0]})", "Add it.")
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated:
-        raise ExpressionError(path, f"{len(repeated)} spots stand twice: {listed(repeated)}", "Give each spot once.")
-    if array is not None:  # of the spot detector they are fractional: no lattice
-        array = np.rint(array).astype(np.int32) if np.array_equal(array, np.rint(array)) else None
-    return names, _numbers(path, rows, x_px, y_px), array
-
-
-def _table_rows(path: Path, delimiter: str) -> list[dict[str, str]]:
-    if delimiter == ",":
-        rows = read_csv(path)
-    else:
-        table = _table(path, delimiter)
-        texts = [[str(value) for value in column.to_pylist()] for column in table.columns]
-        rows = [dict(zip(table.column_names, values, strict=True)) for values in zip(*texts, strict=True)]
-    if not rows:
-        raise ExpressionError(path, "it lists no spot", "Give the table of the section's spots.")
-    return rows
-
-
-def _numbers(path: Path, rows: list[dict[str, str]], *columns: str) -> np.ndarray:
-    try:
-        values = np.array([[float(row[column]) for column in columns] for row in rows])
-    except ValueError as error:
-        raise ExpressionError(
-            path, f"{' or '.join(columns)} is no number ({first_line(error)})", "Correct the table."
-        ) from error
-    if not np.isfinite(values).all():
-        raise ExpressionError(path, f"{' or '.join(columns)} is not finite", "Correct the table.")
-    return values
-
-
 def _counts(source: SpotSource, spots: int) -> _Counts:
     path = source.counts
     if path.suffix == ".npz":
@@ -299,21 +235,8 @@ def _gene_list(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _table(path: Path, delimiter: str) -> pa.Table:
-    try:
-        return pa_csv.read_csv(
-            path,
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter),
-            read_options=pa_csv.ReadOptions(block_size=2**26),  # a line of 30,000 genes must fit
-        )
-    except FileNotFoundError as error:
-        raise ExpressionError(path, "the file does not exist", "Correct the path.") from error
-    except (OSError, pa.ArrowException) as error:
-        raise damaged(path, first_line(error)) from error
-
-
 def _of_table(path: Path) -> _Counts:
-    table = _table(path, "\t" if ".tsv" in path.name else ",")
+    table = text_table(path, "\t" if ".tsv" in path.name else ",")
     first, *genes = table.column_names
     shared = unique_names(genes, genes)[1]
     if shared:

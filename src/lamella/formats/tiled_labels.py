@@ -192,12 +192,13 @@ def _tile(folder: Path, tile: Tile, genes: int, side: int) -> tuple[np.ndarray, 
 
 def _array(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise ExpressionError(path, "the file does not exist", "Copy the folder whole.") from error
     except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the last two: of a damaged head
         raise damaged(path, first_line(error)) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf":
         raise damaged(path, "it holds no numbers")
     return array
 

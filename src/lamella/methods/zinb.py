@@ -34,7 +34,7 @@ _SMALL_SHARE = 0.03
 _SHORT = 8
 # From this theta on, Stirling's series is exact to 64 bits where the difference of two lgamma is not.
 _LARGE_THETA = 1e4
-# Entries at a time on a CPU: some ten 32-bit arrays of this size stay in a core's cache. 64 Ki is 256 KiB each.
+# Entries at a time of each thread: some ten 32-bit arrays of this size stay in a core's cache. 64 Ki is 256 KiB each.
 _CHUNK = 1 << 16
 
 
@@ -126,7 +126,7 @@ class _Mean(torch.autograd.Function):
         wanted = tuple(ctx.needs_input_grad[1:4])
         samples, genes = counts.shape[:2]
         bins = mask_Bnn[0].numel()
-        step = max(1, _CHUNK // bins) if counts.device.type == "cpu" else genes
+        step = max(1, _CHUNK * torch.get_num_threads() // bins) if counts.device.type == "cpu" else genes
         weights_Bnn = mask_Bnn.float() / (mask_Bnn.sum() * genes).clamp(min=1)
         gradients = [
             torch.zeros_like(each) if want and each is not None else None
@@ -162,14 +162,24 @@ def derivatives(
     counts: Tensor, a: Tensor, b: Tensor, z: Tensor | None, wanted: tuple[bool, ...] = (True, True, True)
 ) -> Derivatives:
     """-log p and its derivatives by a, b and z (those `wanted`), of the counts' shape."""
+    counts, a = counts.contiguous(), a.contiguous()  # so is what is made of them, and the same flat places are the same
+    z = None if z is None else z.contiguous()
     found = _of_zeros(counts, a, b, z, wanted)
-    at = (counts > 0).nonzero(as_tuple=True)
-    if len(at[0]):
-        here = [None if each is None else each.expand_as(counts)[at] for each in (a, b, z)]
-        for values, right in zip(found, _of_counts(counts[at], *here), strict=True):  # type: ignore[arg-type]
-            if values is not None:
-                values[at] = right.to(values.dtype)  # type: ignore[union-attr]
+    flat = counts.reshape(-1)
+    at = (flat > 0).nonzero().squeeze(1)
+    if len(at):
+        here = [None if each is None else _taken(each, counts.shape, at) for each in (a, b, z)]
+        for values, right in zip(found, _of_counts(flat[at], *here), strict=True):  # type: ignore[arg-type]
+            if values is not None and right is not None:
+                values.view(-1).index_copy_(0, at, right.to(values.dtype))
     return found
+
+
+def _taken(values: Tensor, shape: torch.Size, at_K: Tensor) -> Tensor:
+    """(K,) the entries at places of the flattened shape that the values broadcast to, without a copy of all."""
+    if values.shape == shape:
+        return values.reshape(-1)[at_K]
+    return values.expand(shape)[torch.unravel_index(at_K, shape)]
 
 
 def _of_zeros(counts: Tensor, a: Tensor, b: Tensor, z: Tensor | None, wanted: tuple[bool, ...]) -> Derivatives:
@@ -214,13 +224,23 @@ def _of_counts(
     theta, logit = b.exp(), a - b
     rising, slope = log_rising(y, theta, b)
     share = torch.sigmoid(logit)
-    value = torch.lgamma(y + 1) - rising + theta * F.softplus(logit) + y * F.softplus(-logit)
+    value = _log_factorial(y) - rising + theta * F.softplus(logit) + y * F.softplus(-logit)
     by_a = theta * share - y * (1 - share)
     by_b = theta * (F.softplus(logit) - share - slope) + y * (1 - share)
     if z_K is None:
         return value, by_a, by_b, None
     z = z_K.to(wide)
     return value + F.softplus(z), by_a, by_b, torch.sigmoid(z)
+
+
+def _log_factorial(y_K: Tensor) -> Tensor:
+    """Log y!, of small whole counts from a table."""
+    table = torch.lgamma(torch.arange(1, _SHORT + 2, dtype=y_K.dtype, device=y_K.device))
+    short = (y_K <= _SHORT) & (y_K == y_K.floor())
+    value = table[torch.where(short, y_K, 0.0).long()]
+    at = (~short).nonzero().squeeze(1)
+    value[at] = torch.lgamma(y_K[at] + 1)
+    return value
 
 
 def log_rising(y: Tensor, theta: Tensor, log_theta: Tensor) -> tuple[Tensor, Tensor]:

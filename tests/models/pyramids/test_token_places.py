@@ -111,3 +111,18 @@ def test_the_registrys_efficientnet_is_the_last_level_of_the_pyramid() -> None:
     for trained in (True, False):
         assert token_shifts_px(backbone, trained=trained) == token_shifts_px(pyramid, trained=trained)[-1:]
     assert find_entry("efficientnet-lite0") is not None
+
+
+@pytest.mark.parametrize("which", ["registers", "dinov2"])
+def test_class_tokens_and_registers_are_no_places(which: str) -> None:
+    """A change of one patch moves the token at its place most; tokens before the grid would move all by some places."""
+    tiny = TINY[which]
+    network = made(tiny)
+    backbone = EncoderGrid(PretrainedEncoder(tiny.entry, TransformersTrunk(network, type(network).__name__)), 0.5)
+    one = torch.full((1, 3, 32, 48), 128, dtype=torch.uint8)
+    other = one.clone()
+    other[..., 8:16, 24:32] = 255
+    with torch.no_grad():
+        moved_YX = (backbone(one)[0] - backbone(other)[0]).norm(dim=1)[0]
+    assert moved_YX.shape == (4, 6)
+    assert divmod(int(moved_YX.argmax()), 6) == (1, 3)

@@ -14,9 +14,11 @@ import torch
 from tests.verbs.expression_stages.made_evaluation import made_stage
 
 from lamella.data.expression import ExpressionSlide, Fold
-from lamella.errors import LamellaError, OutputConflictError
-from lamella.verbs.expression_stages import evaluation, evaluation_predictors
-from lamella.verbs.expression_stages.evaluation import Trained, run_evaluation, trained_cells
+from lamella.data.splits import LeakageError
+from lamella.errors import LamellaError
+from lamella.verbs.expression_stages import evaluation, evaluation_models, evaluation_predictors
+from lamella.verbs.expression_stages.evaluation import run_evaluation
+from lamella.verbs.expression_stages.evaluation_models import Trained, trained_cells
 from lamella.verbs.expression_stages.evaluation_pictures import chosen_genes, chosen_slides
 from lamella.verbs.expression_stages.evaluation_predictors import Predictor, cell_predictors
 from lamella.verbs.expression_stages.evaluation_settings import PictureSettings
@@ -36,12 +38,34 @@ def noisy_truth(truths: Truths, *_: object) -> Iterator[Predictor]:
     yield Predictor("base", "model", fit)
 
 
+def told(fold: Fold, fingerprint: str = "0" * 16) -> dict[str, Any]:
+    """What the config.json of a model says."""
+    facts = {"test_patient": fold.test, "train_patients": list(fold.train), "inner_patient": fold.inner}
+    facts |= {"train_slides": ["t"], "chosen_by": f"stopped by patient {fold.inner}", "parameters": 1234}
+    return {"fingerprint": fingerprint, "facts": facts}
+
+
+def trained(folder: Path, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of cells: name of a cell -> seeds, `without_B` in a name leaves the fold out."""
+
+    def models(_: Stage, cell: Any, fold: Fold) -> list[Path]:
+        seeds = [seed for seed in names.get(cell.name, []) if fold.name not in seed]
+        return [folder / cell.name / fold.name / seed.split()[0] / "model" for seed in seeds]
+
+    def facts(path: Path) -> dict[str, Any]:
+        test = path.parents[1].name.removeprefix("without_")
+        others = sorted({"A", "B", "C"} - {test})
+        return told(Fold(0, test, others[0], (others[1],)), f"{path.parent.name} of {path.parents[2].name}")
+
+    monkeypatch.setattr(evaluation_models, "trained_models", models)
+    monkeypatch.setattr(evaluation_models, "expression_facts", facts)
+
+
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A study with a model of one cell."""
     monkeypatch.setattr(evaluation, "cell_predictors", noisy_truth)
-    monkeypatch.setattr(evaluation, "trained_models", lambda *_: [tmp_path / "model"])
-    monkeypatch.setattr(evaluation, "expression_facts", lambda _: {"fingerprint": "0" * 16})
+    trained(tmp_path, {"base": ["seed0"]}, monkeypatch)
     return made_stage(tmp_path, evaluate={"pictures": {"number": 3, "slides": 2}})
 
 
@@ -58,8 +82,8 @@ def test_one_table_holds_all_even_after_a_run_that_was_cut_short(
     monkeypatch.setattr(evaluation, "score", None)  # all that was scored is kept
     assert run_evaluation(stage) == 0
     results = stage.folder("results")
-    told = json.loads((results / "results.json").read_text())
-    assert list(told["predictors"].items()) == [
+    table = json.loads((results / "results.json").read_text())
+    assert list(table["predictors"].items()) == [
         ("base", "model"),
         ("ridge on colour", "baseline"),
         ("retrieval (kNN) on colour", "baseline"),
@@ -72,7 +96,7 @@ def test_one_table_holds_all_even_after_a_run_that_was_cut_short(
     ]
     text = (results / "results.md").read_text()
     assert "no claim of significance" in text
-    assert "without_C: judged c1, c2; networks learned from B, stopped by patient A" in text
+    assert "without_C: base learned from t; stopped by patient A" in text
     assert "alpha" in text, "notes of kept predictors are kept"
     assert "neighbours of" in text
     pictures = sorted(path.name for path in (results / "pictures").iterdir())
@@ -84,39 +108,92 @@ def test_one_table_holds_all_even_after_a_run_that_was_cut_short(
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_results_of_other_models_are_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.claim("results", evaluation._BLOCKS, evaluation._inputs(stage, _trained(stage)), ignore=evaluation._IGNORED)
-    monkeypatch.setattr(evaluation, "expression_facts", lambda _: {"fingerprint": "1" * 16})
-    with pytest.raises(OutputConflictError, match=r"models\.base"):
-        run_evaluation(stage)
+def test_models_that_were_added_are_scored_and_the_others_not_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def predictors(truths: Truths, one: Trained, _: object) -> Iterator[Predictor]:
+        (found,) = noisy_truth(truths)
+        yield Predictor(one.cell.name, "model", found.fit, evaluation_models.asked_for(truths.stage, [one])["seeds"])
+
+    def scored(slides: Any, _: object) -> Any:
+        asked.append(slides[0].slide_id)
+        return SimpleNamespace(slides=())
+
+    monkeypatch.setattr(evaluation, "cell_predictors", predictors)
+    for name in ("baseline_predictors", "control_predictors"):
+        monkeypatch.setattr(evaluation, name, lambda _: [])
+    monkeypatch.setattr(evaluation, "score", scored)
+    monkeypatch.setattr(evaluation, "write_expression_report", lambda folder, *_, **__: [_written(folder)])
+    monkeypatch.setattr(evaluation, "noise_ceilings", lambda *_: SimpleNamespace(slides=()))
+    grid = {"loss": ["mse"]}
+    pictures = {"evaluate": {"pictures": {"number": 0}}}
+    trained(tmp_path, {"base": ["seed0"]}, monkeypatch)
+    assert run_evaluation(made_stage(tmp_path, grid=grid, **pictures)) == 1
+    assert len(asked) == 4
+    trained(tmp_path, {"base": ["seed0"], "loss=mse": ["seed0"]}, monkeypatch)
+    assert run_evaluation(made_stage(tmp_path, grid=grid, **pictures)) == 0
+    assert len(asked) == 8
 
 
-def _trained(stage: Stage) -> list[Trained]:
-    return trained_cells(stage, Truths.of(stage))[0]
+def _written(folder: Path) -> Path:
+    (folder / "results.json").write_text("{}")
+    return folder / "results.json"
+
+
+def _found(stage: Stage) -> tuple[list[Trained], list[str]]:
+    return trained_cells(stage, Truths.of(stage))
 
 
 def test_cells_without_models_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = made_stage(tmp_path, grid={"loss": ["zinb", "mse"]})
-
-    def models(_: Stage, cell: Any, fold: Fold) -> list[Path]:
-        return [] if cell.name == "loss=zinb" and fold.test == "B" else [tmp_path]
-
-    monkeypatch.setattr(evaluation, "trained_models", models)
-    found, missing = trained_cells(stage, Truths.of(stage))
+    trained(tmp_path, {"base": ["seed0"], "loss=zinb": ["seed0 without_B"], "loss=mse": ["seed0"]}, monkeypatch)
+    found, missing = _found(stage)
     assert [one.cell.name for one in found] == ["base", "loss=mse"]
     assert missing == ["loss=zinb is not trained in without_B and has no row"]
-    monkeypatch.setattr(evaluation, "trained_models", lambda *_: [])
+    trained(tmp_path, {}, monkeypatch)
     with pytest.raises(LamellaError, match="no cell is trained in every fold"):
-        trained_cells(stage, Truths.of(stage))
+        _found(stage)
+
+
+def test_only_seeds_of_every_fold_are_judged_and_what_is_missing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = made_stage(tmp_path, train={"seeds": [0, 1, 2]})
+    trained(tmp_path, {"base": ["seed0 without_A", "seed1", "seed2 without_C"]}, monkeypatch)
+    (one,), missing = _found(stage)
+    assert {tuple(folder.parent.name for folder in folders) for folders in one.folders.values()} == {("seed1",)}
+    assert missing == ["base: 1 of its 3 seeds are trained in every fold"]
 
 
 def test_only_the_cells_that_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "trained_models", lambda *_: [tmp_path])
+    trained(tmp_path, {"base": ["seed0"], "loss=mse": ["seed0"]}, monkeypatch)
     asked = made_stage(tmp_path / "one", grid={"loss": ["zinb", "mse"]}, evaluate={"cells": ["loss=mse", "base"]})
-    assert [one.cell.name for one in _trained(asked)] == ["loss=mse", "base"]
+    assert [one.cell.name for one in _found(asked)[0]] == ["loss=mse", "base"]
     wrong = made_stage(tmp_path / "two", evaluate={"cells": ["loss=nb"]})
     with pytest.raises(LamellaError, match=r"there is no loss=nb.*Cells: base"):
-        _trained(wrong)
+        _found(wrong)
+
+
+@pytest.mark.parametrize("role", ["train_patients", "inner_patient", "test_patient"])
+def test_a_model_that_has_seen_the_judged_patient_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """Mistake of the source: selection on the test patient."""
+    stage = made_stage(tmp_path)
+    trained(tmp_path, {"base": ["seed0"]}, monkeypatch)
+    right = evaluation_models.expression_facts
+
+    def wrong(path: Path) -> dict[str, Any]:
+        found = right(path)
+        if path.parents[1].name == "without_B":
+            found["facts"] |= {role: {"train_patients": ["A", "B"], "inner_patient": "B", "test_patient": "A"}[role]}
+        return found
+
+    monkeypatch.setattr(evaluation_models, "expression_facts", wrong)
+    with pytest.raises(LeakageError, match="would be judged on B"):
+        _found(stage)
 
 
 # ---- networks -------------------------------------------------------------------------------------------------------
@@ -126,7 +203,7 @@ def networks(monkeypatch: pytest.MonkeyPatch, genes: tuple[str, ...]) -> None:
     """Models that say the number of their seed everywhere."""
 
     def load(folder: Path) -> Any:
-        return SimpleNamespace(genes=genes, name=folder.name, value=float(folder.name[-1]))
+        return SimpleNamespace(genes=genes, name=folder.name, value=float(folder.parent.name[-1]))
 
     def expected(model: Any, samples: Any, views: object, device: torch.device) -> np.ndarray:
         return np.full((samples.judged, len(genes)), model.value, np.float32)
@@ -134,6 +211,14 @@ def networks(monkeypatch: pytest.MonkeyPatch, genes: tuple[str, ...]) -> None:
     monkeypatch.setattr(evaluation_predictors, "load_expression", load)
     monkeypatch.setattr(evaluation_predictors, "expected_at", expected)
     monkeypatch.setattr(evaluation_predictors, "slide_views", lambda *_: None)
+
+
+def of_seeds(truths: Truths, *seeds: str) -> Trained:
+    return Trained(
+        cells_of(truths.stage.config)[0],
+        {fold.name: [Path(fold.name) / seed / "model" for seed in seeds] for fold in truths.folds},
+        {fold.name: [told(fold, seed) for seed in seeds] for fold in truths.folds},
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,8 +234,8 @@ def test_seeds_are_averaged_as_expected_counts_or_stand_alone(
 ) -> None:
     truths = Truths.of(made_stage(tmp_path, panel={"genes": ["G1", "G3"]}, evaluate={"seeds": seeds}))
     networks(monkeypatch, ("G1", "G3"))
-    folders = {fold.name: [tmp_path / "seed1", tmp_path / "seed4"] for fold in truths.folds}
-    found = list(cell_predictors(truths, cells_of(truths.stage.config)[0], folders, CPU))
+    found = list(cell_predictors(truths, of_seeds(truths, "seed1", "seed4"), CPU))
+    assert len({each.digest for each in found}) == len(rows)
     said = {
         each.name: {float(value) for slide in each.judged(truths) for value in slide.predicted.ravel()}
         for each in found
@@ -161,9 +246,7 @@ def test_seeds_are_averaged_as_expected_counts_or_stand_alone(
 def test_models_of_other_genes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truths = Truths.of(made_stage(tmp_path, panel={"genes": ["G1", "G3"]}))
     networks(monkeypatch, ("G3", "G1"))
-    (predictor,) = cell_predictors(
-        truths, cells_of(truths.stage.config)[0], {fold.name: [tmp_path / "seed1"] for fold in truths.folds}, CPU
-    )
+    (predictor,) = cell_predictors(truths, of_seeds(truths, "seed1"), CPU)
     with pytest.raises(LamellaError, match="in another order"):
         next(predictor.judged(truths))
 

@@ -12,7 +12,7 @@ from tests.verbs.expression_stages.made_evaluation import made_stage
 
 from lamella.data.expression import ExpressionSlide
 from lamella.formats.spatial_counts import ExpressionError
-from lamella.verbs.expression_stages.evaluation_rates import _of_bins, rates_path, true_rates
+from lamella.verbs.expression_stages.evaluation_rates import _of_bins, has_rates, true_rates
 from lamella.verbs.expression_stages.evaluation_truth import Truths
 
 GENES = tuple(f"G{number}" for number in range(6))
@@ -44,18 +44,20 @@ def test_rates_of_spots_are_found_by_barcode_and_gene(tmp_path: Path, target: st
     rates = write_rates(tmp_path, slide)
     found = true_rates(truths, truths.folds[0], slide)
     expected = rates[:, [GENES.index(gene) for gene in truths.panels[0]]]
-    assert found is not None
     np.testing.assert_allclose(found, np.log1p(expected) if target == "log1p" else expected, rtol=1e-6)
 
 
 def test_there_are_none_where_the_slide_has_none_or_the_target_needs_more(tmp_path: Path) -> None:
     truths, slide = studied(tmp_path / "one")
-    assert true_rates(truths, truths.folds[0], slide) is None
+    assert not has_rates(truths, slide)
+    with pytest.raises(ExpressionError, match="Only generated slides"):
+        true_rates(truths, truths.folds[0], slide)
+    write_rates(tmp_path / "one", slide)
+    assert has_rates(truths, slide)
+    assert not has_rates(truths, replace(slide, expression_path=None))
     truths, slide = studied(tmp_path / "two", data={"target": "log_cpm"})
     write_rates(tmp_path / "two", slide)
-    assert true_rates(truths, truths.folds[0], slide) is None
-    assert rates_path(None) is None
-    assert true_rates(truths, truths.folds[0], replace(slide, expression_path=None)) is None
+    assert not has_rates(truths, slide)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

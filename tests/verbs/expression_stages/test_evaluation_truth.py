@@ -61,11 +61,10 @@ def test_learning_from_training_slides_alone_leaves_the_inner_patient_out(tmp_pa
 @pytest.mark.parametrize("target", ["counts", "log1p", "log10_library", "log_cpm", "log_cpm_smoothed"])
 def test_thinned_counts_go_the_way_of_the_target(tmp_path: Path, target: str) -> None:
     truths = Truths.of(made_stage(tmp_path, data={"target": target}))
-    counts = truths.raw_counts()
     for fold, slide in truths.each():
         judged = truths.judged(fold, slide)
         assert judged.scale == ("counts" if target == "counts" else "log")
-        found = truths.transformed(slide.slide_id, counts[slide.slide_id], judged.total)
+        found = truths.transformed(slide.slide_id, truths.raw_counts(fold, slide), judged.total)
         expected = target_values(slide.counts, judged.genes, target).toarray()  # type: ignore[arg-type]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
         np.testing.assert_allclose(judged.truth, expected, rtol=1e-5)

@@ -17,7 +17,7 @@ from lamella.formats.tables import read_csv
 from lamella.geometry import BinGrid
 from lamella.verbs.expression_stages import features
 from lamella.verbs.expression_stages.feature_settings import FeatureSettings
-from lamella.verbs.expression_stages.features import run_features, slide_views, view_levels, view_shapes
+from lamella.verbs.expression_stages.features import run_features, slide_views, view_levels, view_shapes, with_spacings
 
 GRID = BinGrid.upright(2.0, 0.5, 0.5)
 
@@ -131,6 +131,9 @@ def test_a_coarse_slide_decides_for_all(slides: list[ExpressionSlide], tmp_path:
     alone, both = made_stage(tmp_path, slides), made_stage(tmp_path, [*slides, coarse])
     assert [level.mpp for level in view_levels(alone)] == [0.5, 0.5]
     assert [level.mpp for level in view_levels(both)] == [0.5, 2.0]  # 8 um at stride 4
+    stated = with_spacings(alone)  # what a model of the first study keeps
+    assert view_levels(both, stated) == view_levels(alone)
+    assert slide_views(alone, slides[0], stated).rasters[1].folder == slide_views(alone, slides[0]).rasters[1].folder
 
 
 def test_the_random_control_sees_the_same_places(slides: list[ExpressionSlide], tmp_path: Path) -> None:
@@ -182,6 +185,8 @@ def test_a_spacing_that_no_level_makes_is_refused(slides: list[ExpressionSlide],
 def test_views_come_finest_first_and_are_not_finer_than_bins(slides: list[ExpressionSlide], tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="finest first"):
         FeatureSettings.model_validate({"views": ({"token_um": 8}, {"token_um": 2})})
+    with pytest.raises(ValidationError, match="leave it null"):
+        FeatureSettings.model_validate({"views": ({"token_um": 8, "fov_um": 64},)})
     stage = made_stage(tmp_path, slides, views=({"token_um": 2}, {"token_um": 4}), bin_um=8.0)
     with pytest.raises(LamellaError, match="tokens of 4 um are smaller than the bins of 8 um"):
         view_shapes(stage)

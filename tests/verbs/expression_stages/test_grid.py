@@ -74,7 +74,7 @@ def test_changes_are_applied_and_nothing_else() -> None:
             config_of(
                 {
                     "loss": [{"name": "focal", "gamma": 3}],
-                    "views": [[2], [8, 32]],
+                    "views": [[2], [8, 32], [4, 8]],
                     "encoder": ["/models/my encoder"],
                     "controls": ["shuffled_labels", "random_encoder"],
                 },
@@ -87,7 +87,10 @@ def test_changes_are_applied_and_nothing_else() -> None:
     assert (focal.loss.name, focal.loss.gamma, focal.model.width) == ("focal", 3, 16)
     assert cells["encoder=my_encoder"].config.features.encoder == "/models/my encoder"
     coarse = cells["views=8+32"].config.features.views
-    assert [(view.token_um, view.fov_um) for view in coarse] == [(8, 300), (32, None)]
+    # A field of view stays with its scale, but the first view has the samples' own.
+    assert [(view.token_um, view.fov_um) for view in coarse] == [(8, None), (32, None)]
+    finer = cells["views=4+8"].config.features.views
+    assert [(view.token_um, view.fov_um) for view in finer] == [(4, None), (8, 300)]
     # One scale alone has nothing to fuse.
     assert cells["views=2"].config.train.model.fusion.name == "none"
     assert cells["views=8+32"].config.train.model.fusion.name == "cross_scale"

@@ -48,7 +48,7 @@ def settings_of(manifest: Path, **changes: Any) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "data": {"slides": str(manifest), "bin_um": 50, "tissue": tissue},
         "panel": {"choose": "all"},
-        "features": {"encoder": "colour", "views": [{"token_um": 16, "fov_um": 32}], "device": "cpu"},
+        "features": {"encoder": "colour", "views": [{"token_um": 16}], "device": "cpu"},
         "train": {
             "model": {"width": 4, "fusion": {"name": "none"}, "decoder": {"name": "linear"}, "dropout": 0},
             "budget": {"epochs": 2},
@@ -98,7 +98,11 @@ def test_one_command_trains_cells_folds_and_seeds(grown: tuple[Stage, Path]) -> 
             assert fold.test not in facts["train_patients"]
             assert facts["inner_patient"] not in (*facts["train_patients"], fold.test)
             assert facts["shuffle_labels"] == (cell.name == "control=shuffled_labels")
-            assert load_expression(model).loss["name"] == ("zinb" if cell.name == "loss=zinb" else "poisson")
+            loaded = load_expression(model)
+            assert loaded.loss["name"] == ("zinb" if cell.name == "loss=zinb" else "poisson")
+            # Features of slides in other studies are made with the same spacing and the same encoder, or refused.
+            assert [view["mpp"] for view in loaded.features["views"]] == [4.0]
+            assert [len(each) for each in loaded.features["fingerprints"]] == [16]
             assert not (model.parent / "checkpoints").exists()
     with (folder / "out" / "models" / "models.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -311,3 +315,13 @@ def test_names_of_patients_are_made_names_of_folders(tmp_path: Path) -> None:
     assert len(folders) == 3
     assert "without_P2" in folders
     assert all(part.folder.parent.parent.name == "base" for part in planned(stage))
+
+
+def test_an_encoder_that_is_not_to_be_had_ends_the_run_before_it_begins(
+    grown: tuple[Stage, Path], tmp_path: Path
+) -> None:
+    _, folder = grown
+    tree = settings_of(folder / "data" / "manifest.csv", grid={"controls": ["random_encoder"]})
+    with pytest.raises(LamellaError, match="no weights to draw"):
+        run_training(stage_of(tmp_path / "out", tree))
+    assert not (tmp_path / "out" / "models").exists()

@@ -17,7 +17,7 @@ from lamella.formats.spatial_counts import Shape
 # Places whose features are in memory at once: 16,384 x 500 features are 33 MB.
 _ROWS = 16_384
 # Features of a slide that are kept between passes; those of larger slides are read again each time.
-_KEPT_BYTES = 2**28
+_KEPT_BYTES = 2**26
 # Fewer samples of a place do not tell how its tokens differ.
 _LEAST_SAMPLES = 4
 # Samples along a place's side, at most: a mean of 81 is smooth to a few per cent.

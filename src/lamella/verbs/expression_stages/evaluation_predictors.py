@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,13 +15,15 @@ import torch
 
 from lamella.data.expression import ExpressionSlide, Fold
 from lamella.errors import LamellaError
+from lamella.formats.digests import value_digest
 from lamella.metrics.genes.controls import KINDS, NOISE_CEILING, controls
 from lamella.metrics.genes.judged import JudgedSlide
 from lamella.models.expression.folder import load_expression
 from lamella.models.expression.model import ExpressionModel
 from lamella.verbs.expression_stages.evaluation_baselines import Learned, fit_neighbours, fit_ridge_baseline
 from lamella.verbs.expression_stages.evaluation_features import PlaceFeatures
-from lamella.verbs.expression_stages.evaluation_rates import true_rates
+from lamella.verbs.expression_stages.evaluation_models import Trained
+from lamella.verbs.expression_stages.evaluation_rates import has_rates, true_rates
 from lamella.verbs.expression_stages.evaluation_truth import Truths
 from lamella.verbs.expression_stages.expected import expected_at
 from lamella.verbs.expression_stages.feature_settings import FeatureSettings, ViewSettings
@@ -44,12 +45,14 @@ class Predictor:
         name: Of the row.
         kind: Of the row.
         fit: From a fold to what predicts its test slides: (N, G) expected counts or values.
+        digest: Of the networks behind it; empty where the settings say all.
         notes: Filled while it is fitted: fold -> what the report must say.
     """
 
     name: str
     kind: Kind
     fit: Callable[[Fold], Predict]
+    digest: str = ""
     notes: dict[str, str] = field(default_factory=dict)
 
     def judged(self, truths: Truths) -> Iterator[JudgedSlide]:
@@ -72,41 +75,35 @@ class Predictor:
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 
-def cell_predictors(
-    truths: Truths, cell: Cell, folders: dict[str, list[Path]], device: torch.device
-) -> Iterator[Predictor]:
+def cell_predictors(truths: Truths, trained: Trained, device: torch.device) -> Iterator[Predictor]:
     """The rows of one cell: the mean of its seeds, or each seed.
 
     Args:
         truths: Of the study.
-        cell: Trained.
-        folders: Name of a fold -> model folders, one of each seed.
+        trained: The cell and its models.
         device: Where the networks run.
     """
-    wanted, seeds = truths.stage.config.evaluate.seeds, min(len(found) for found in folders.values())
+    cell, wanted, folders = trained.cell, truths.stage.config.evaluate.seeds, next(iter(trained.folders.values()))
     kind: Kind = "control" if cell.is_control else "model"
-    if seeds == 1 or wanted != "each":
-        name = cell.name if seeds == 1 else f"{cell.name} (mean of {seeds} seeds)"
-        yield Predictor(name, kind, _networks(truths, cell, folders, range(seeds), device))
-    if seeds > 1 and wanted != "together":
-        for seed in range(seeds):
-            own = _networks(truths, cell, folders, range(seed, seed + 1), device)
-            yield Predictor(f"{cell.name}, {_seed_name(folders, seed)}", kind, own)
-
-
-def _seed_name(folders: dict[str, list[Path]], seed: int) -> str:
-    folder = next(iter(folders.values()))[seed]
-    return folder.parent.name if folder.name == "model" else folder.name
+    groups = {}
+    if len(folders) == 1 or wanted != "each":
+        name = cell.name if len(folders) == 1 else f"{cell.name} (mean of {len(folders)} seeds)"
+        groups[name] = range(len(folders))
+    if len(folders) > 1 and wanted != "together":
+        groups |= {f"{cell.name}, {folder.parent.name}": range(at, at + 1) for at, folder in enumerate(folders)}
+    for name, seeds in groups.items():
+        prints = [[fold, *(own[seed] for seed in seeds)] for fold, own in trained.fingerprints.items()]
+        yield Predictor(name, kind, _networks(truths, trained, seeds, device), value_digest(prints))
 
 
 def _networks(
-    truths: Truths, cell: Cell, folders: dict[str, list[Path]], seeds: Iterable[int], device: torch.device
+    truths: Truths, trained: Trained, seeds: Iterable[int], device: torch.device
 ) -> Callable[[Fold], Predict]:
     def fit(fold: Fold) -> Predict:
-        models = [load_expression(folders[fold.name][seed]) for seed in seeds]
+        models = [load_expression(trained.folders[fold.name][seed]) for seed in seeds]
         for model in models:
             _refuse_other_genes(model, truths.panels[fold.number], fold)
-        return functools.partial(_expected, truths, cell, fold, models, device)
+        return functools.partial(_expected, truths, trained.cell, fold, models, device)
 
     return fit
 
@@ -209,7 +206,7 @@ def _fitted(truths: Truths, name: str, kind: Kind, read: Reader, *, ridge: bool)
         notes[fold.name] = learnt.said + (f"; {unseen} judged places without features get what is usual" * bool(unseen))
         return lambda slide: learnt.predict(read(slide, fold))
 
-    return Predictor(name, kind, fit, notes)
+    return Predictor(name, kind, fit, notes=notes)
 
 
 # ---- controls and ceilings -------------------------------------------------------------------------------------------
@@ -221,7 +218,7 @@ def control_predictors(truths: Truths) -> Iterator[Predictor]:
         if name == NOISE_CEILING:  # it is no prediction
             continue
         yield Predictor(name, kind, functools.partial(_control, truths, name))
-    if all(true_rates(truths, fold, slide) is not None for fold, slide in truths.each()):
+    if all(has_rates(truths, slide) for _, slide in truths.each()):
         yield Predictor(TRUE_RATE, "ceiling", functools.partial(_rates, truths))
 
 
@@ -231,9 +228,4 @@ def _control(truths: Truths, name: str, fold: Fold) -> Predict:
 
 
 def _rates(truths: Truths, fold: Fold) -> Predict:
-    def predict(slide: ExpressionSlide) -> np.ndarray:
-        found = true_rates(truths, fold, slide)
-        assert found is not None
-        return found
-
-    return predict
+    return functools.partial(true_rates, truths, fold)

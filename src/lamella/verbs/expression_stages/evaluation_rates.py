@@ -22,15 +22,20 @@ RATES_FILE = "true_rates.npz"
 _OF_ONE_COUNT = ("counts", "log1p")
 
 
-def true_rates(truths: Truths, fold: Fold, slide: ExpressionSlide) -> np.ndarray | None:
-    """(N, G) float32 expected counts (log1p of them where that is the target); None where the slide has none.
+def has_rates(truths: Truths, slide: ExpressionSlide) -> bool:
+    """Whether the generator left rates of a slide from which the study's target can be told."""
+    return truths.target in _OF_ONE_COUNT and rates_path(slide.expression_path) is not None
+
+
+def true_rates(truths: Truths, fold: Fold, slide: ExpressionSlide) -> np.ndarray:
+    """(N, G) float32 expected counts, or log1p of them where that is the target, of a slide that has rates.
 
     Raises:
-        ExpressionError: The file is damaged, or lacks a gene or a judged place.
+        ExpressionError: There are none, or the file is damaged, or lacks a gene or a judged place.
     """
     path = rates_path(slide.expression_path)
-    if path is None or truths.target not in _OF_ONE_COUNT:
-        return None
+    if path is None:
+        raise ExpressionError(slide.slide_id, f"it has no {RATES_FILE}", "Only generated slides have one.")
     file, samples = _read(path), truths.samples(slide, fold)
     position = {gene: number for number, gene in enumerate(file["genes"].tolist())}
     absent = [gene for gene in samples.genes if gene not in position]

@@ -123,9 +123,9 @@ class Truths:
 
     # ---- what ceilings need ------------------------------------------------------------------------------------------
 
-    def raw_counts(self) -> dict[str, np.ndarray]:
-        """slide_id -> (N, G) counts of the judged places, where the target is made of counts."""
-        return {slide.slide_id: self.samples(slide, fold, "counts").judged_truth() for fold, slide in self.each()}
+    def raw_counts(self, fold: Fold, slide: ExpressionSlide) -> np.ndarray:
+        """(N, G) counts of the judged places, where the target is made of counts."""
+        return self.samples(slide, fold, "counts").judged_truth()
 
     def transformed(self, slide_id: str, counts_NG: np.ndarray, total_N: np.ndarray) -> np.ndarray:
         """(N, G) values of the study's target from counts and totals of the judged places of a slide.

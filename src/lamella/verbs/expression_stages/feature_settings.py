@@ -18,7 +18,8 @@ class ViewSettings(Settings):
     token_um: Annotated[float, Field(gt=0)]
     """Side of a token."""
     fov_um: Annotated[float, Field(gt=0)] | None = None
-    """Side of the field of view around a sample's centre; null: 16 tokens, and at least the sample."""
+    """Side of the field of view around a sample's centre; null: 16 tokens, and at least the sample. The first view's is
+    the sample."""
     mpp: Annotated[float, Field(gt=0)] | None = None
     """Micrometres per pixel at which the encoder is shown the slide; one of its levels must make these tokens of them.
     null: of what its levels allow, nearest to the encoder's own, or to the slides' where they are coarser."""
@@ -51,4 +52,6 @@ class FeatureSettings(Settings):
         tokens_um = [view.token_um for view in self.views]
         if any(one > other for one, other in pairwise(tokens_um)):
             raise ValueError(f"views must come finest first, not with tokens of {tokens_um} um")
+        if self.views[0].fov_um is not None:
+            raise ValueError("views[0].fov_um: the first view is sampled at the bins of the sample; leave it null")
         return self

@@ -130,6 +130,19 @@ def view_levels(stage: Stage, settings: FeatureSettings | None = None) -> tuple[
     return tuple(level_for(backbone, view.token_um, coarsest, view.mpp, trained=trained) for view in settings.views)
 
 
+def with_spacings(stage: Stage, settings: FeatureSettings | None = None) -> FeatureSettings:
+    """The settings with the spacing of every view stated: what a model keeps of them.
+
+    Another study may have coarser slides, for which the rule would choose another level of the encoder.
+    """
+    settings = settings or stage.config.features
+    levels = view_levels(stage, settings)
+    views = tuple(
+        view.model_copy(update={"mpp": level.mpp}) for view, level in zip(settings.views, levels, strict=True)
+    )
+    return settings.model_copy(update={"views": views})
+
+
 def _rasters(
     stage: Stage, slide: Readable, settings: FeatureSettings, shown: Callable[[int, int], None] | None = None
 ) -> tuple[FeatureRaster, ...]:

@@ -116,7 +116,8 @@ def _views(value: tuple[float, ...], own: Tree) -> _Change:
     known = {view["token_um"]: view for view in own["features"]["views"]}
 
     def apply(tree: Tree) -> None:
-        tree["features"]["views"] = [known.get(step, {"token_um": step}) for step in value]
+        first, *more = [dict(known.get(step, {"token_um": step})) for step in value]
+        tree["features"]["views"] = [{**first, "fov_um": None}, *more]  # the first has the samples' field
         if len(value) == 1:
             tree["train"]["model"]["fusion"] = {"name": "none"}
 

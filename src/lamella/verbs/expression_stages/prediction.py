@@ -152,8 +152,11 @@ def _predict_all(stage: Stage, items: Sequence[ToPredict], device: torch.device)
 
 def _ensemble(models: tuple[str, ...], genes: tuple[str, ...]) -> Ensemble:
     ensemble = Ensemble.of([load_expression(spec) for spec in models], genes)
-    if ensemble.left_out:
-        print(f"{len(ensemble.left_out)} genes are left out, as not all {len(models)} models predict them")
+    fewer = sum(count < len(models) for count in ensemble.counts)
+    if fewer:
+        print(
+            f"{fewer} of {len(ensemble.genes)} genes are predicted by some of the {len(models)} models, as panels differ"
+        )
     return ensemble
 
 

@@ -9,6 +9,7 @@ Shapes: B tiles, G genes, n bins along the side of a tile, p bins that are poole
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,17 +41,17 @@ _BANDS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models whose expectations are averaged.
+    """Models whose expectations are averaged, each gene over those that predict it.
 
     Attributes:
-        models: Of the same scales, bins, target and rule.
-        genes: Those that all of them predict, in the order of the first.
-        left_out: Genes that some predict and others do not.
+        models: Of the same scales, bins, target and rule. Their genes may differ, as every fold chooses its own.
+        genes: That any of them predicts, or those that were asked for.
+        counts: How many models predict each of them.
     """
 
     models: tuple[ExpressionModel, ...]
     genes: tuple[str, ...]
-    left_out: tuple[str, ...]
+    counts: tuple[int, ...]
 
     @classmethod
     def of(cls, models: Sequence[ExpressionModel], genes: Sequence[str] = ()) -> Ensemble:
@@ -58,26 +59,24 @@ class Ensemble:
 
         Args:
             models: At least one.
-            genes: Only these; empty: all that they have in common.
+            genes: Only these; empty: all that any of them predicts.
 
         Raises:
-            LamellaError: They differ in more than their genes, have none in common, or lack one that is asked for.
+            LamellaError: They differ in more than their genes, or none predicts a gene that is asked for.
         """
         first, *others = models
         for other in others:
             _refuse_different(first, other)
-        common = set(first.genes).intersection(*(other.genes for other in others))
-        every = dict.fromkeys(gene for model in models for gene in model.genes)
-        absent = [gene for gene in genes if gene not in common]
-        if absent or not common:
-            what = f"they do not all predict {', '.join(absent[:10])}" if absent else "they have no gene in common"
+        counts = Counter(gene for model in models for gene in model.genes)
+        absent = [gene for gene in genes if gene not in counts]
+        if absent:
             raise LamellaError(
-                "models",
-                what,
-                "Ask for genes that all of them predict, or train every fold with one list: panel.genes.",
+                "predict.genes",
+                f"no model predicts {', '.join(absent[:10])}",
+                "Ask for genes of the models' panels, or train with a list of your own: panel.genes.",
             )
-        kept = tuple(genes) or tuple(gene for gene in first.genes if gene in common)
-        return cls(tuple(models), kept, () if genes else tuple(gene for gene in every if gene not in common))
+        kept = tuple(genes) or tuple(counts)
+        return cls(tuple(models), kept, tuple(counts[gene] for gene in kept))
 
     @property
     def first(self) -> ExpressionModel:
@@ -91,15 +90,17 @@ class Ensemble:
     def expected(self, views: SlideViews, grid: BinGrid, centres_rc: np.ndarray) -> Tensor:
         """float32 (B, G, n, n): the mean of what the models expect around these centres."""
         shown = tensors_of(*views.many(grid, centres_rc, self.first.bins), self.first.device)
+        place = {gene: number for number, gene in enumerate(self.genes)}
         total: Tensor | None = None
         for model in self.models:
-            position = {gene: number for number, gene in enumerate(model.genes)}
             found = model.expected(shown)
-            if self.genes != model.genes:
-                found = found[:, [position[gene] for gene in self.genes]]
-            total = found if total is None else total + found
+            if total is None:
+                total = found.new_zeros(len(found), len(self.genes), *found.shape[2:])
+            own = [number for number, gene in enumerate(model.genes) if gene in place]
+            at = torch.tensor([place[model.genes[number]] for number in own], device=found.device)
+            total.index_add_(1, at, found[:, own])
         assert total is not None
-        return total / len(self.models)
+        return total / total.new_tensor(self.counts).view(-1, 1, 1)
 
 
 @dataclass(frozen=True)

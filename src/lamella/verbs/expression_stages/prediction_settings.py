@@ -28,7 +28,7 @@ class PredictionSettings(Settings):
     """Side of the bins in the files, a whole multiple of the models': counts are summed, values averaged. null: the
     models'. A whole slide in bins of 2 um has sixteen times the numbers of one in bins of 8 um."""
     genes: tuple[str, ...] = ()
-    """Only these of the models' genes; empty: all that the models have in common."""
+    """Only these of the models' genes; empty: all. Each is averaged over the models that predict it."""
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
     """Least share of a tile's side that its neighbour covers too."""
     window: WindowName = "gaussian"

@@ -182,7 +182,7 @@ def _models_facts(work: SlidePrediction, bin_um: float) -> dict[str, Any]:
         "model_id": [each.fingerprint for each in ensemble.models],
         "encoder": str(model.features.get("encoder")),
         "unseen": work.unseen,
-        "genes_left_out": list(ensemble.left_out),
+        "models_per_gene": list(ensemble.counts),
     }
 
 

@@ -26,7 +26,7 @@ from lamella.engine.rundir import Claim, claim, settings_hash
 from lamella.engine.world import World, start_world
 from lamella.methods.expression import ExpressionMethod
 from lamella.models.expression.network import ExpressionNetwork
-from lamella.verbs.expression_stages.features import view_shapes
+from lamella.verbs.expression_stages.features import view_shapes, with_spacings
 from lamella.verbs.expression_stages.grid import Cell
 from lamella.verbs.expression_stages.stage import MODELS, Stage
 from lamella.verbs.expression_stages.training_export import RECORD, TABLE, export, facts_of, told, write_table
@@ -53,6 +53,10 @@ _IGNORED = (
     "train.checkpoint",
 )
 
+# An epoch's steps at least. A generated chip of 400 um is nine tiles: a validation after each pass would cost more than
+# the training, and thirty passes would end before the network knows anything.
+_LEAST_STEPS = 20
+
 
 def run_training(stage: Stage) -> int:
     """Train the models of a study; those that are there are left as they are.
@@ -63,9 +67,11 @@ def run_training(stage: Stage) -> int:
     parts, settings = planned(stage), stage.config.train
     inputs = {"study": study_digest(stage.study)}
     with start_world(settings.device, settings.precision) as world:
+        left = [part for part in parts if not part.is_done]
+        for cell in _cells(tuple(left)):
+            view_shapes(stage, cell.config.features)  # an encoder that is not to be had ends the run before it begins
         # Every cell is claimed before anything is trained: what does not fit a folder shows at once.
         claims = world.on_main(lambda: [_claim(stage, cell, inputs) for cell in _cells(parts)])
-        left = [part for part in parts if not part.is_done]
         if world.is_main:
             print(_plan_text(parts, left), flush=True)
         if settings.jobs > 1 and world.size == 1 and len(left) > 1:
@@ -130,9 +136,11 @@ class _Ready:
         judge = ExpressionBatchSettings(batch_size=settings.batches.batch_size, centres="cover", augment=False)
         # The study's seed: all models are judged on the same samples.
         held = tuple(inputs.batches(part.cell, (slide,), genes, judge, config.seed) for slide in part.chosen_on(study))
-        log, limit = target == "counts", settings.validation.samples
+        log, limit = target == "counts", settings.validation.samples if study.kind == "bin" else None
         validation = ExpressionValidation(method, held, limit, log, world.device) if held else None
-        budget = settings.budget.resolve(samples.samples_per_epoch, settings.batches.batch_size)
+        size = settings.batches.batch_size
+        epoch = settings.batches.samples_per_epoch or max(len(samples), _LEAST_STEPS * size)
+        budget = settings.budget.resolve(epoch, size)
         return cls(genes, method, samples, validation, budget, facts)
 
 
@@ -191,8 +199,11 @@ def _finish(stage: Stage, part: TrainingPart, ready: _Ready, outcome: Outcome, d
         "parameters": sum(each.numel() for each in ready.method.parameters() if each.requires_grad),
     }
     facts = facts_of(stage.study, part, outcome, ready.genes, more)
-    fingerprints = [raster.facts.fingerprint for raster in ready.samples.views[0].rasters]
-    export(ready.method, stage.study, part, ready.genes, fingerprints, facts)
+    # With the spacings that this study chose: another's slides may be coarser.
+    features = with_spacings(stage, part.cell.config.features)
+    made = features.model_dump(mode="json", exclude={"cache", "batch_size", "device"})
+    made["fingerprints"] = [raster.facts.fingerprint for raster in ready.samples.views[0].rasters]
+    export(ready.method, stage.study, part, ready.genes, made, facts)
     shutil.rmtree(folder, ignore_errors=True)
     print(told(part, facts), flush=True)
     if ready.facts.silent:

@@ -60,12 +60,13 @@ def export(
     study: ExpressionStudy,
     part: TrainingPart,
     genes: tuple[str, ...],
-    fingerprints: Sequence[str],
+    features: Mapping[str, Any],
     facts: dict[str, Any],
 ) -> None:
     """Write training.json and then the model folder, which makes the part done.
 
-    `fingerprints` are those of the encoder at each view: another encoder under the same name is refused by them.
+    `features` are the settings that make the features of a slide, in any study; with `fingerprints` of the encoder at
+    each view, by which another encoder under the same name is refused.
 
     Raises:
         StorageError: The disk took no more.
@@ -75,10 +76,7 @@ def export(
         method.network.cpu().eval(),
         genes,
         target=config.data.target,
-        features={
-            **config.features.model_dump(mode="json", exclude={"cache", "batch_size", "device"}),
-            "fingerprints": list(fingerprints),
-        },
+        features=features,
         loss=config.train.loss.model_dump(mode="json"),
         kind=study.kind,
         name=part.title,

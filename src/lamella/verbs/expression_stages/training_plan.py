@@ -10,7 +10,7 @@ from lamella.data.expression import ExpressionSlide, ExpressionStudy, Fold
 from lamella.data.lopo import choosing_slides, folds, inner_note, training_slides
 from lamella.errors import ConfigError
 from lamella.formats.digests import value_digest
-from lamella.methods.expression_losses import loss_problem
+from lamella.methods.expression_losses import loss_problem, make_loss
 from lamella.models.expression.folder import is_expression
 from lamella.verbs.expression_stages.grid import Cell, cells_of
 from lamella.verbs.expression_stages.stage import MODELS, Stage
@@ -109,7 +109,7 @@ def seeds_of(cell: Cell) -> tuple[int, ...]:
 
 
 def check_cells(cells: tuple[Cell, ...], study: ExpressionStudy) -> None:
-    """Refuse losses that do not go with the target or with the places.
+    """Refuse losses that do not go with the target, the places or the size of the bins.
 
     Raises:
         ConfigError: All of them.
@@ -120,5 +120,10 @@ def check_cells(cells: tuple[Cell, ...], study: ExpressionStudy) -> None:
         problem = loss_problem(train.loss, target, study.kind, train.library == "offset")
         if problem is not None:
             problems.append(f"cell {cell.name}: {problem}")
+            continue
+        try:
+            make_loss(train.loss, target, study.bin_um, study.tile_bins)
+        except ConfigError as error:
+            problems += [f"cell {cell.name}: {each}" for each in error.problems]
     if problems:
         raise ConfigError(problems, "expression")

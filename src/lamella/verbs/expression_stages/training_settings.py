@@ -33,7 +33,7 @@ class ValidationSettings(Settings):
     there, of log1p where places are counted. none: a fixed budget; the inner patient (or slides) is trained on too, and
     the last weights are kept: for few patients, where budget and settings were settled beforehand."""
     samples: Annotated[int, Field(ge=1)] | None = 64
-    """Samples (tiles, or spots) of each inner slide, drawn once and always the same; null looks at all."""
+    """Tiles of each inner slide that are looked at, drawn once and always the same; null: all. Spots always all."""
     every_epochs: Annotated[int, Field(ge=1)] = 1
     """Epochs from one validation to the next."""
     patience: Annotated[int, Field(ge=1)] | None = 6
@@ -63,8 +63,9 @@ class TrainingSettings(Settings):
     library: Literal["none", "offset"] = "none"
     """none: how much is counted at a place is part of what is predicted. offset: rates are learned per library, times
     what a place has of all genes over the training median; predictions are then of a place with the median."""
-    batches: ExpressionBatchSettings = ExpressionBatchSettings()
-    """How samples are drawn."""
+    batches: ExpressionBatchSettings = ExpressionBatchSettings(batch_size=8)
+    """How samples are drawn. Where samples_per_epoch is null, an epoch has 20 steps at least: a small study passes over
+    its tiles or spots several times before it is validated again."""
     shuffle_labels: bool = False
     """Give every training sample the labels of another: a control. What such a network predicts has seen no link
     between image and expression; grid.controls trains it beside the study's own."""
