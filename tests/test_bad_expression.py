@@ -241,7 +241,7 @@ def test_a_count_loss_of_values(cohort, check) -> None:
 
 def test_the_neighbourhood_of_spots_needs_rows_and_columns(tmp_path, check) -> None:
     """A spot table without an array: its neighbours are unknown, and are not guessed."""
-    plan = ExpressionPlan(files="st", size_px=1024, side_bins=216, genes=6, seed=PLAN.seed)
+    plan = ExpressionPlan(files="st", size_px=512, side_bins=104, genes=6, seed=PLAN.seed)
     tiny_expression(tmp_path / "st", plan)
     for path in (tmp_path / "st" / "expression").glob("*_spots.csv"):
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

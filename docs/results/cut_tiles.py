@@ -1,7 +1,7 @@
 """Cut the tissue tiles of indexed slides into PNG files: a folder that the image methods can learn from.
 
-    lamella index SLIDE -o index
-    python docs/results/cut_tiles.py index tiles 0.5015 512     # mpp, side in pixels
+lamella index SLIDE -o index
+python docs/results/cut_tiles.py index tiles 0.5015 512     # mpp, side in pixels
 """
 
 from __future__ import annotations

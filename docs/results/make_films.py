@@ -1,6 +1,6 @@
 """Two films for run.sh: the echocardiogram of pydicom-data, and a generated beating heart as a 4-D NIfTI.
 
-    python docs/results/make_films.py OUT
+python docs/results/make_films.py OUT
 """
 
 from __future__ import annotations

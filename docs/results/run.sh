@@ -115,3 +115,18 @@ $WORK/weak_glands_top/training, CAM of a plain classifier: $WORK/weak_glands_cam
 $WORK/glas_sam2}"
 $lamella weak predict $OUT/weak_glands.yaml "$DATA/slides/TCGA-AA-3562-region.tif" -o "$WORK/weak_glands" "${patches[@]}" \
   predict.everywhere=false "predict.model=$WORK/weak_glands/training/fold0/model" predict.overlap_ratio=0.25
+
+# Expression. her2st: patients A and C left out in turn, the four targets of the data notes.
+$python $OUT/make_her2st_manifest.py "$DATA/expression/her2st" "$WORK/her2st/manifest.csv"
+her2st() {  # a folder, and settings
+  $lamella expression run $OUT/expression_her2st.yaml -o "$WORK/her2st/$1" "data.slides=$WORK/her2st/manifest.csv" \
+    "features.cache=$WORK/her2st/cache" "${@:2}"
+}
+her2st 785 data.target=log10_library panel.choose=variance panel.variance_of=log10_library panel.number=785
+her2st smoothed data.target=log_cpm_smoothed
+her2st log_cpm
+her2st 50 data.target=log1p panel.choose=variance panel.variance_of=log1p panel.number=50
+
+# A generated cohort of Visium HD, seed 7; settings were chosen on seed 0.
+$python $OUT/make_expression_cohort.py "$WORK/expression_hd" hd 7
+$lamella expression run $OUT/expression_generated.yaml -o "$WORK/expression" "data.slides=$WORK/expression_hd/manifest.csv"

@@ -52,8 +52,8 @@ def test_the_miniature_of_a_visium_hd_run_is_read_with_its_mirror_and_turn(real_
         row = stated[name]
         assert tuple(place) == (row["pxl_col_in_fullres"], row["pxl_row_in_fullres"])
         x, y = grid.place_px0(*rc.astype(float))
-        # The vendor's transform is not quite affine: a tenth of a bin.
-        assert np.hypot(x - place[0], y - place[1]) * counts.mpp < 0.2
+        # The vendor maps a plane onto a plane, not quite a lattice: a fifth of a bin over 4 mm.
+        assert np.hypot(x - place[0], y - place[1]) * counts.mpp < 0.5
 
 
 @pytest.mark.parametrize("name", SECTIONS)

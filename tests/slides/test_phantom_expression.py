@@ -162,7 +162,7 @@ def test_patients_differ_in_stain() -> None:
     ("files", "table"), [("visium", "p1s1/spatial/tissue_positions.csv"), ("st", "p1s1_spots.csv")]
 )
 def test_spots_lie_on_tissue_and_hold_what_their_disk_does(tmp_path, files, table) -> None:
-    plan = replace(PLAN, files=files, size_px=1024, side_bins=240)
+    plan = replace(PLAN, files=files, side_bins=104)
     write_expression_cohort(tmp_path, plan)
     with open(tmp_path / "expression" / table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -170,7 +170,7 @@ def test_spots_lie_on_tissue_and_hold_what_their_disk_does(tmp_path, files, tabl
     expected = np.load(truth)["expected"]
     x, y = ("pxl_col_in_fullres", "pxl_row_in_fullres") if files == "visium" else ("px", "py")
     classes = np.asarray(Image.open(tmp_path / "classes" / "p1s1.png"))
-    assert len(rows) == len(expected) > 3
+    assert len(rows) == len(expected) > 0
     # The masks are written every 4 um: a spot on the edge may lie on the next pixel.
     on_tissue = [classes[int(float(row[y]) / LABEL_STEP_PX0), int(float(row[x]) / LABEL_STEP_PX0)] > 0 for row in rows]
     assert np.mean(on_tissue) > 0.9

@@ -30,6 +30,8 @@ from torch import Tensor
 _NEARLY_ONE = 0.97
 # Below this mu / (theta + mu), t - theta mu / (theta + mu) cancels; its series is exact to 32 bits there.
 _SMALL_SHARE = 0.03
+# exp() of more would overflow in 32 bits later on; odds of e^80 to 1 and of more differ by nothing that 32 bits show.
+_LARGEST = 80.0
 # Up to this count lgamma(theta + y) - lgamma(theta) is a short sum of logarithms.
 _SHORT = 8
 # From this theta on, Stirling's series is exact to 64 bits where the difference of two lgamma is not.
@@ -119,7 +121,7 @@ class _Each(torch.autograd.Function):
 
 
 class _Mean(torch.autograd.Function):
-    """`mean_nll`: value and gradients chunk by chunk, so that what is between them stays in the processor's cache."""
+    """`mean_nll`: zeros chunk by chunk, so that what lies between stays in the processor's cache; then all counts."""
 
     @staticmethod
     def forward(ctx: Any, counts: Tensor, a: Tensor, b: Tensor, z: Tensor | None, mask_Bnn: Tensor) -> Tensor:
@@ -136,14 +138,15 @@ class _Mean(torch.autograd.Function):
         for sample in range(samples):
             for first in range(0, genes, step):
                 at = (slice(sample, sample + 1), slice(first, first + step))
-                own = [None if each is None else _chunk(each, at) for each in (a, b, z)]
-                found = derivatives(counts[at], own[0], own[1], own[2], wanted=wanted)  # type: ignore[arg-type]
-                weights = weights_Bnn[sample]
-                total += torch.sum(found.nll * weights, dtype=total.dtype)
+                here = [None if each is None else _chunk(each, at) for each in (a, b, z)]
+                found = _of_zeros(counts[at], here[0], here[1], here[2], wanted)  # type: ignore[arg-type]
+                weights = weights_Bnn[sample] * (counts[at] == 0)
+                total += torch.sum(found.nll.mul_(weights), dtype=total.dtype)
                 for gradient, by in zip(gradients, found[1:], strict=True):
                     if gradient is not None and by is not None:
                         into = _chunk(gradient, at)
-                        into += (by * weights).sum_to_size(into.shape)
+                        into += by.mul_(weights).sum_to_size(into.shape)
+        total += _add_counts(counts, (a, b, z), weights_Bnn, gradients)
         ctx.save_for_backward(*gradients)
         return total.float()
 
@@ -151,6 +154,25 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         # The gradients are this call's own; nobody else sees them change.
         return (None, *(None if each is None else each * outer[0] for each in ctx.saved_tensors), None)
+
+
+def _add_counts(
+    counts: Tensor,
+    parameters: tuple[Tensor, Tensor, Tensor | None],
+    weights_Bnn: Tensor,
+    gradients: list[Tensor | None],
+) -> Tensor:
+    """The weighted sum of -log p over the entries with a count, all at once; their gradients are added in place."""
+    sample_K, _, row_K, col_K = places = ((counts > 0) & (weights_Bnn[:, None] > 0)).nonzero(as_tuple=True)
+    here = [None if each is None else each.expand_as(counts)[places] for each in parameters]
+    found = _of_counts(counts[places], *here)  # type: ignore[arg-type]
+    weights_K = weights_Bnn[sample_K, row_K, col_K].to(found[0].dtype)
+    for gradient, by in zip(gradients, found[1:], strict=True):
+        if gradient is not None and by is not None:
+            # A parameter that is the same for all samples or bins gets the sum of them.
+            own = [place if size > 1 else place * 0 for place, size in zip(places, gradient.shape, strict=True)]
+            gradient.index_put_(tuple(own), (by * weights_K).to(gradient.dtype), accumulate=True)
+    return (found[0] * weights_K).sum()
 
 
 def _chunk(values: Tensor, at: tuple[slice, slice]) -> Tensor:
@@ -183,35 +205,40 @@ def _taken(values: Tensor, shape: torch.Size, at_K: Tensor) -> Tensor:
 
 
 def _of_zeros(counts: Tensor, a: Tensor, b: Tensor, z: Tensor | None, wanted: tuple[bool, ...]) -> Derivatives:
-    """As if every count were 0."""
-    logit, theta = (a - b).expand_as(counts), b.exp()
-    softplus, share = F.softplus(logit), torch.sigmoid(logit)
+    """As if every count were 0. Each exponential is taken once and memory is used again: here the time is spent."""
+    theta = b.exp()
+    odds = (a - b).expand_as(counts).clamp(max=_LARGEST).exp_()  # mu / theta
+    softplus = odds.log1p()
+    share = odds.div_(odds + 1)  # mu / (theta + mu)
     t = theta * softplus
-    by_a = theta * share if wanted[0] or wanted[1] else None
-    by_b = theta * _difference(softplus, share) if wanted[1] else None
+    by_b = _difference(softplus, share).mul_(theta) if wanted[1] else None
+    by_a = share.mul_(theta) if wanted[0] else None
     if z is None:
-        return Derivatives(t, by_a if wanted[0] else None, by_b, None)
-    kept, any_count = torch.sigmoid(-z), -torch.expm1(-t)
-    some = kept * any_count
-    value = -torch.log1p(-some)
-    near = (some > _NEARLY_ONE).nonzero(as_tuple=True)
-    if len(near[0]):
+        return Derivatives(t, by_a, by_b, None)
+    odds_z = z.clamp(max=_LARGEST).exp_()
+    kept = (odds_z + 1).reciprocal_()
+    structural = odds_z.mul_(kept)
+    some = torch.expm1(-t).neg_().mul_(kept)
+    counted = torch.exp(-t).mul_(kept)  # the chance of a zero that is none of structure
+    value = torch.log1p(-some).neg_()
+    whole = (counted + structural).reciprocal_()  # of both kinds of zero: a sum without cancellation
+    chance, structural = counted.mul_(whole), whole.mul_(structural)
+    if bool(some.amax() > _NEARLY_ONE):
+        near = (some > _NEARLY_ONE).nonzero(as_tuple=True)
         z_K, t_K = z.expand_as(counts)[near], t[near]
         value[near] = F.softplus(-z_K) - F.softplus(-(z_K + t_K))
-    logit = z + t  # log-odds that a zero is a structural one; either chance may be tiny, so both are computed
-    by_z = -torch.sigmoid(logit) * some if wanted[2] else None
-    chance = torch.sigmoid(-logit)
+        chance[near], structural[near] = torch.sigmoid(-(z_K + t_K)), torch.sigmoid(z_K + t_K)
     return Derivatives(
         value,
-        by_a * chance if wanted[0] and by_a is not None else None,
-        None if by_b is None else by_b * chance,
-        by_z,
+        None if by_a is None else by_a.mul_(chance),
+        None if by_b is None else by_b.mul_(chance),
+        structural.mul_(some).neg_() if wanted[2] else None,
     )
 
 
 def _difference(softplus: Tensor, share: Tensor) -> Tensor:
     """softplus(x) - sigmoid(x), which is -log(1 - s) - s with s = sigmoid(x): s^2 / 2 + s^3 / 3 + ... for small s."""
-    series = share**2 * (1 / 2 + share * (1 / 3 + share * (1 / 4 + share / 5)))
+    series = (share / 5).add_(1 / 4).mul_(share).add_(1 / 3).mul_(share).add_(1 / 2).mul_(share).mul_(share)
     return torch.where(share < _SMALL_SHARE, series, softplus - share)
 
 

@@ -90,7 +90,8 @@ def make_genes(number: int, seed: int, mean_per_bin: tuple[float, float] = (0.00
         row[_HIDDEN] = 0.9 if kind == "hidden" else 0.1
         rows.append(row)
     weights = np.array(rows)
-    mean = np.exp(rng.permutation(np.linspace(*np.log(mean_per_bin), number)))
+    least, most = np.log(mean_per_bin)
+    mean = np.exp(rng.permutation(np.linspace(least, most, number)))
     # Over tissue of equal shares of the classes with few nuclei and edges, the mean is about the asked one.
     usual = (
         np.log(np.exp(weights[:, : len(CLASSES)]).mean(axis=1)) + weights[:, _NUCLEI] * 0.3 + weights[:, _EDGE] * 0.3
@@ -140,7 +141,8 @@ def rates(tissue: Tissue, genes: Genes, places_px0: np.ndarray, seed: int, *, pa
     stained = there[:, -1:]
     log_rate = genes.log_base + patient + there[:, :-1] @ genes.weights.T
     mean = np.exp(genes.log_base + patient)
-    return ((stained * np.exp(log_rate) + (1 - stained) * _AMBIENT * mean) * (1 - genes.zero)).astype(np.float32)
+    expected: np.ndarray = (stained * np.exp(log_rate) + (1 - stained) * _AMBIENT * mean) * (1 - genes.zero)
+    return expected.astype(np.float32)
 
 
 def draw(expected: np.ndarray, genes: Genes, seed: int) -> sparse.csr_array:
@@ -156,7 +158,8 @@ def draw(expected: np.ndarray, genes: Genes, seed: int) -> sparse.csr_array:
 
 
 def _blurred(mask: np.ndarray, scale_px: float) -> np.ndarray:
-    return ndimage.gaussian_filter(mask.astype(np.float32), scale_px, truncate=3)
+    blurred: np.ndarray = ndimage.gaussian_filter(mask.astype(np.float32), scale_px, truncate=3)
+    return blurred
 
 
 def _border_distance_um(labels: np.ndarray) -> np.ndarray:

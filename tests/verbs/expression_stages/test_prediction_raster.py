@@ -82,6 +82,13 @@ def test_each_gene_is_averaged_over_the_models_that_predict_it(tmp_path: Path) -
     np.testing.assert_allclose(found[:, 0, 0], [0.25, (0.5 + 0.25) / 2, 0.5], rtol=1e-5)
 
 
+def test_a_model_without_any_of_the_asked_genes_has_no_say(tmp_path: Path) -> None:
+    first, second = place_model(rule="rate"), place_model(rule="rate")
+    second.genes = ("Y", "Z")
+    found = predicted(tmp_path, [first, second], settings(genes=["Z"]))
+    np.testing.assert_allclose(found, np.full((1, 63, 38), 0.5), rtol=1e-5)
+
+
 def test_only_the_genes_that_are_asked_for(tmp_path: Path) -> None:
     found = predicted(tmp_path, [place_model(rule="rate")], settings(genes=["Y"]))
     np.testing.assert_allclose(found, np.full((1, 63, 38), 0.5), rtol=1e-5)

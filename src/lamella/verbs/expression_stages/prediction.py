@@ -154,9 +154,8 @@ def _ensemble(models: tuple[str, ...], genes: tuple[str, ...]) -> Ensemble:
     ensemble = Ensemble.of([load_expression(spec) for spec in models], genes)
     fewer = sum(count < len(models) for count in ensemble.counts)
     if fewer:
-        print(
-            f"{fewer} of {len(ensemble.genes)} genes are predicted by some of the {len(models)} models, as panels differ"
-        )
+        every = len(ensemble.genes)
+        print(f"{fewer} of {every} genes are predicted by some of the {len(models)} models only, as panels differ")
     return ensemble
 
 

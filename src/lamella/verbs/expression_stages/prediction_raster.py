@@ -75,7 +75,7 @@ class Ensemble:
                 f"no model predicts {', '.join(absent[:10])}",
                 "Ask for genes of the models' panels, or train with a list of your own: panel.genes.",
             )
-        kept = tuple(genes) or tuple(counts)
+        kept = tuple(dict.fromkeys(genes or counts))
         return cls(tuple(models), kept, tuple(counts[gene] for gene in kept))
 
     @property
@@ -97,7 +97,7 @@ class Ensemble:
             if total is None:
                 total = found.new_zeros(len(found), len(self.genes), *found.shape[2:])
             own = [number for number, gene in enumerate(model.genes) if gene in place]
-            at = torch.tensor([place[model.genes[number]] for number in own], device=found.device)
+            at = torch.tensor([place[model.genes[number]] for number in own], dtype=torch.long, device=found.device)
             total.index_add_(1, at, found[:, own])
         assert total is not None
         return total / total.new_tensor(self.counts).view(-1, 1, 1)
