@@ -129,4 +129,4 @@ her2st 50 data.target=log1p panel.choose=variance panel.variance_of=log1p panel.
 
 # A generated cohort of Visium HD, seed 7; settings were chosen on seed 0.
 $python $OUT/make_expression_cohort.py "$WORK/expression_hd" hd 7
-$lamella expression run $OUT/expression_generated.yaml -o "$WORK/expression" "data.slides=$WORK/expression_hd/manifest.csv"
+$lamella expression run $OUT/expression_hd.yaml -o "$WORK/expression" "data.slides=$WORK/expression_hd/manifest.csv" "features.cache=$WORK/expression_hd/features"

@@ -26,9 +26,10 @@ from lamella.verbs.expression_stages.features import slide_views
 from lamella.verbs.expression_stages.grid import cells_of
 from lamella.verbs.expression_stages.settings import ExpressionConfig
 from lamella.verbs.expression_stages.stage import Stage
-from lamella.verbs.expression_stages.training import run_training, train_part, trained_models
+from lamella.verbs.expression_stages.training import run_training
 from lamella.verbs.expression_stages.training_inputs import TrainingInputs, training_facts
-from lamella.verbs.expression_stages.training_plan import planned
+from lamella.verbs.expression_stages.training_part import train_part
+from lamella.verbs.expression_stages.training_plan import planned, trained_models
 
 GENES = 3
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lamella.metrics.genes.comparison import Difference
 from lamella.metrics.genes.controls import MEANINGS, Kind
 from lamella.metrics.genes.correlation import PEARSON
 from lamella.metrics.genes.deviance import NB, POISSON
+from lamella.metrics.genes.gene_report import GeneReport
 from lamella.metrics.genes.measures import AGREEMENT, FISHER, Measure
 from lamella.metrics.genes.nonzero import AUPRC
 from lamella.metrics.genes.strata import GeneLine
 from lamella.metrics.genes.summary import GeneRow, summary_measures
-
-if TYPE_CHECKING:
-    from lamella.metrics.genes.tables import GeneReport
 
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "neither": "for orientation"}
 _KINDS: tuple[Kind, ...] = ("model", "baseline", "control", "ceiling")

@@ -6,64 +6,28 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lamella.formats.atomic import write_json, write_text
 from lamella.metrics.genes import markdown
 from lamella.metrics.genes.bootstrap import ENOUGH_PATIENTS
-from lamella.metrics.genes.comparison import Difference, differences
+from lamella.metrics.genes.comparison import differences
 from lamella.metrics.genes.controls import Kind
 from lamella.metrics.genes.correlation import PEARSON
 from lamella.metrics.genes.deviance import POISSON
+from lamella.metrics.genes.gene_report import GeneReport
 from lamella.metrics.genes.measures import measures
 from lamella.metrics.genes.nonzero import AUPRC
 from lamella.metrics.genes.protocol import protocol
 from lamella.metrics.genes.scores import GeneScores
 from lamella.metrics.genes.settings import GeneMetricSettings
-from lamella.metrics.genes.strata import GeneLine, StratumLine, gene_lines, stratum_lines
-from lamella.metrics.genes.summary import Summary, summarise, undefined_genes
+from lamella.metrics.genes.strata import GeneLine, gene_lines, stratum_lines
+from lamella.metrics.genes.summary import summarise, undefined_genes
 
 BY_SPARSITY = (PEARSON, AUPRC, POISSON)
 """Measures that are gathered by the sparsity of the gene; those of every gene are all in per_gene.csv."""
-
-
-@dataclass(frozen=True)
-class GeneReport:
-    """Everything that the files hold.
-
-    Attributes:
-        title: Of the text.
-        summary: Rows of the tables.
-        differences: Between predictors.
-        lines, strata: Of genes.
-        kinds: Predictor -> what it is.
-        protocol: With its hash.
-        patients: Names.
-        unjudged: Resolution -> reason -> `gene (slide)`.
-        settings: Of the measures.
-        warnings, notes: Sentences before and after the tables.
-        facts: What was judged, and how.
-        command: That repeats it.
-        pictures: (file beside results.md, what it shows).
-    """
-
-    title: str
-    summary: Summary
-    differences: tuple[Difference, ...]
-    lines: tuple[GeneLine, ...]
-    strata: tuple[StratumLine, ...]
-    kinds: Mapping[str, Kind]
-    protocol: Mapping[str, Any]
-    patients: tuple[str, ...]
-    unjudged: Mapping[float, Mapping[str, Sequence[str]]]
-    settings: GeneMetricSettings
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    facts: Mapping[str, Any] | None = None
-    command: str = ""
-    pictures: tuple[tuple[str, str], ...] = ()
 
 
 def write_expression_report(

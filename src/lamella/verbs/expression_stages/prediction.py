@@ -26,7 +26,7 @@ from lamella.verbs.expression_stages.prediction_raster import Ensemble
 from lamella.verbs.expression_stages.prediction_settings import NOT_DECIDING
 from lamella.verbs.expression_stages.prediction_slide import SlidePrediction, predict_one
 from lamella.verbs.expression_stages.stage import PREDICTIONS, Stage
-from lamella.verbs.expression_stages.training import trained_models
+from lamella.verbs.expression_stages.training_plan import trained_models
 from lamella.verbs.slide_jobs import Selection, record_failures, say_failed, say_shard
 
 

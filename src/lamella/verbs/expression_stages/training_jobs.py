@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -12,6 +14,7 @@ import torch
 from lamella.engine.world import start_world
 from lamella.verbs.expression_stages.stage import Stage
 from lamella.verbs.expression_stages.training_inputs import TrainingInputs
+from lamella.verbs.expression_stages.training_part import train_part
 from lamella.verbs.expression_stages.training_plan import TrainingPart
 from lamella.verbs.progress import progress
 
@@ -50,13 +53,20 @@ def train_in_processes(stage: Stage, parts: Sequence[TrainingPart], jobs: int) -
 
 def _start(stage: Stage) -> None:
     global _own
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _own = TrainingInputs(stage, stage.config.train.memory_mb)
 
 
-def _train(part: TrainingPart) -> bool:
-    from lamella.verbs.expression_stages.training import train_part
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on writing into folders that a rerun takes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
+
+def _train(part: TrainingPart) -> bool:
     assert _own is not None
     settings = part.cell.config.train
     with start_world(settings.device, settings.precision) as world:
