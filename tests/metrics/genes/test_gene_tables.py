@@ -156,12 +156,18 @@ def test_the_three_files(study, tmp_path):
     assert f"At 2 µm {MODEL} has a mean Pearson of" in short
     for name in ("label shuffle", "total count", "darkness", "blurred truth", "count-thinning ceiling"):
         assert short.count(name) == 2
-    for line in text.splitlines():
+    glance, tables = text.split("## At a glance")[1].split("## How to read")[0], text.split("## At 2 µm")[1]
+    for line in tables.splitlines():
         if line.startswith("| base | model"):
             assert "[" in line
             assert "3 / 2" in line
     tree = json.loads(files[1].read_text(encoding="utf-8"))
     assert tree["predictors"][MODEL] == "model"
+    (pearson,) = (
+        row for row in tree["rows"] if (row["predictor"], row["measure"], row["resolution_um"]) == (MODEL, "pearson", 2)
+    )
+    assert f"| {MODEL} | model | {pearson['value']:.3f} [{pearson['low']:.3f}, {pearson['high']:.3f}] |" in glance
+    assert "| training mean map | control |  |" in glance  # a constant has no correlation
     assert tree["protocol"]["hash"] in text
     assert tree["unjudged_genes"]["2"] == {"all zero": ["gene3 (s0)", "gene3 (s1)", "gene3 (s2)"]}
     rows = list(csv.DictReader(files[2].read_text(encoding="utf-8").splitlines()))

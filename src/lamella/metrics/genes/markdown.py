@@ -12,6 +12,7 @@ from lamella.metrics.genes.deviance import NB, POISSON
 from lamella.metrics.genes.gene_report import GeneReport
 from lamella.metrics.genes.measures import AGREEMENT, FISHER, Measure
 from lamella.metrics.genes.nonzero import AUPRC
+from lamella.metrics.genes.overview import overview
 from lamella.metrics.genes.strata import GeneLine
 from lamella.metrics.genes.summary import GeneRow, summary_measures
 
@@ -54,6 +55,7 @@ def text_of(report: GeneReport) -> str:
     lines = [f"# {report.title}", ""]
     lines += [line for warning in report.warnings for line in (f"> **{warning}**", "")]
     lines += _bullets("In short", _in_short(report))
+    lines += overview(report)
     lines += _bullets("How to read the tables", HOW_TO_READ)
     lines += _predictors(report)
     known = summary_measures(report.settings)
