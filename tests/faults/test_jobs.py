@@ -43,6 +43,7 @@ def test_a_suspect_is_tried_again_by_itself() -> None:
     assert all(done[item].ok and done[item].attempts == 1 for item in GOOD)
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_come_back_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A nanny can fail to start the next worker; then another crew is hired, and the work goes on."""
     real = dask_workers._nanny
@@ -92,6 +93,7 @@ def cluster(tmp_path: Path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_the_same_on_a_cluster_that_someone_else_started(cluster: Path) -> None:
     """Two threads of one process: the neighbour of a deadly slide dies with it, and is found innocent."""
     settings = JobSettings(scheduler=str(cluster), time_limit_s=3)

@@ -75,6 +75,7 @@ def test_the_second_of_two_runs_on_one_folder_is_told_and_harms_nothing(tmp_path
     assert main(command) == 1, "one slide cannot be read"
 
 
+@pytest.mark.slow
 def test_shards_as_a_cluster_starts_them_make_the_same_as_one_run(tmp_path: Path) -> None:
     """The commands of docs/how-to/clusters.md; those of the index by a shell with the variables that SLURM sets."""
     write_slides(tmp_path, 4)

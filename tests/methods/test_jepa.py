@@ -300,7 +300,7 @@ def test_with_a_regulariser_collapse_costs_more_than_learning(target: str, regul
     assert loss.item() > 1.1 * healthy
 
 
-@pytest.mark.parametrize("target", ["ema", "stopgrad", "none"])
+@pytest.mark.parametrize("target", [*map(slow, ["ema", "stopgrad"]), "none"])
 def test_without_one_collapse_is_cheapest_and_the_monitored_logs_show_it(target: str) -> None:
     """The truth about plain prediction, and why the monitors exist."""
     method, batch = make_method(target=target, regulariser={"name": "none"}), make_batch(16)

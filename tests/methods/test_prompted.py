@@ -79,6 +79,7 @@ def test_clicks_are_a_function_of_the_position_and_not_of_the_process(samples: P
     assert torch.equal(one(batch)[0], first)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(samples: PromptedObjects) -> None:
     one, batch = method(loss_on="grid"), samples.batch(0)
     optimizer = torch.optim.AdamW([each for each in one.parameters() if each.requires_grad], lr=3e-3)

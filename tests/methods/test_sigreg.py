@@ -140,6 +140,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_shards_equal_one(tmp_path: Path) -> None:
     mp.spawn(_rank, (str(tmp_path),), nprocs=2)
     weight = torch.full((1, 4), 1.3).requires_grad_()

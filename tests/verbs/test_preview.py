@@ -46,6 +46,7 @@ def test_each_sample_gets_its_pictures_with_the_source_projects_names(study: Pat
     assert len(names) == 7
 
 
+@pytest.mark.slow
 def test_a_rerun_changes_nothing_and_replaces_what_is_gone(study: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "previews"
     preview.run(_request(study, out))
@@ -72,6 +73,7 @@ def test_dry_run_counts_and_writes_nothing(study: Path, tmp_path: Path, capsys) 
     assert not (tmp_path / "previews").exists()
 
 
+@pytest.mark.slow
 def test_a_slide_that_is_gone_fails_alone(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)

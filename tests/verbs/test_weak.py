@@ -143,6 +143,7 @@ def test_a_dry_run_writes_nothing(cohort, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_patches_are_learnt_from_and_whole_slides_judged(cohort, tmp_path):
     data = {"slides": str(cohort / "patches_then_slides.csv"), "labels_are": "patch", "everywhere": True}
     study = write_study(tmp_path / "study.yaml", cohort, data=data, evaluate={"refine": None})

@@ -51,6 +51,7 @@ def results(out: Path) -> dict:
     return json.loads((out / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_patients_are_left_out_one_at_a_time_and_the_lesion_is_found_on_the_masks_own_grid(
     model, brains, tmp_path
 ) -> None:

@@ -336,6 +336,7 @@ def test_a_mask_without_a_labelled_pixel_fails_alone(tmp_path):
     assert results(out)["rows"][0]["protocol"]["n"] == 3
 
 
+@pytest.mark.slow
 def test_a_large_slide_on_disk_is_judged_as_in_memory(tmp_path, monkeypatch):
     for module in (evaluation_maps, evaluation_judged):
         monkeypatch.setattr(module, "BAND_PX", 32)
