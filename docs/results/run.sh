@@ -130,3 +130,10 @@ her2st 50 data.target=log1p panel.choose=variance panel.variance_of=log1p panel.
 # A generated cohort of Visium HD, seed 7; settings were chosen on seed 0.
 $python $OUT/make_expression_cohort.py "$WORK/expression_hd" hd 7
 $lamella expression run $OUT/expression_hd.yaml -o "$WORK/expression" "data.slides=$WORK/expression_hd/manifest.csv" "features.cache=$WORK/expression_hd/features"
+# The same cell, taught by the very patients that the ridge learns from.
+for stage in train evaluate; do
+  $lamella expression $stage $OUT/expression_hd.yaml -o "$WORK/expression_same" "data.slides=$WORK/expression_hd/manifest.csv" \
+    "features.cache=$WORK/expression_hd/features" grid.loss=[] grid.fusion=[] grid.decoder=[] grid.views=[] grid.encoder=[] grid.controls=[] \
+    train.validation.criterion=none "evaluate.baselines.encoders=[efficientnet]" evaluate.baselines.retrieval=false \
+    evaluate.baselines.random_encoder=null evaluate.pictures.number=0
+done
