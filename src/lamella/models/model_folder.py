@@ -8,11 +8,13 @@ an error.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -36,6 +38,11 @@ class Kept(Protocol):
     def load_state_dict(self, weights: Mapping[str, Any]) -> Any: ...
 
     def requires_grad_(self, wanted: bool) -> Any: ...
+
+
+KeptT = TypeVar("KeptT", bound=Kept)
+# What building a network of a config.json meets where that describes none.
+_MISTOLD = (ValidationError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -128,12 +135,29 @@ class FolderKind:
             raise CheckpointError(path, cause, _AGAIN)
         return config
 
-    def undescribed(self, folder: Path, error: Exception) -> CheckpointError:
-        """That a network could not be built of what config.json says."""
-        cause = f"it does not describe a {self.what} ({' '.join(str(error).split())})"
-        return CheckpointError(folder / CONFIG_FILE, cause, _AGAIN)
+    def load(self, spec: str | Path, build: Callable[[dict[str, Any], Path], KeptT]) -> KeptT:
+        """A model of this kind, frozen and ready to use.
 
-    def fill(self, model: Kept, folder: Path, fingerprint: str) -> None:
+        Args:
+            spec: A folder, or a hub id `owner/name`, which is downloaded once.
+            build: Makes the network of what config.json holds; the file's path is for its messages.
+
+        Raises:
+            CheckpointError: There is no such model; or its files are missing, truncated or of another network. Every
+                tensor that does not fit is named.
+        """
+        folder = self.find(spec)
+        config = self.config(folder)
+        try:
+            with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced below
+                model = build(config, folder / CONFIG_FILE)
+        except _MISTOLD as error:
+            cause = f"it does not describe a {self.what} ({' '.join(str(error).split())})"
+            raise CheckpointError(folder / CONFIG_FILE, cause, _AGAIN) from error
+        self._fill(model, folder, config["fingerprint"])
+        return model
+
+    def _fill(self, model: Kept, folder: Path, fingerprint: str) -> None:
         """Give a network the weights of its folder, and freeze it.
 
         Raises:

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from lamella.models.dense_contract import DenseContract
-from lamella.models.hub import CONFIG_FILE
 from lamella.models.model_folder import FolderKind
 from lamella.models.pretraining_record import PretrainingRecord
 from lamella.models.pyramids.building import backbone_from
@@ -64,17 +61,7 @@ def load_segmenter(spec: str | Path) -> Segmenter:
         CheckpointError: There is no such model; or its files are missing, truncated or of another network. Every
             tensor that does not fit is named.
     """
-    folder = _KIND.find(spec)
-    config = _KIND.config(folder)
-    try:
-        contract = DenseContract.of_facts(config["contract"])
-        backbone = backbone_from(config["backbone"], folder / CONFIG_FILE)
-        head = fresh_head(config["head"], backbone, len(contract.channels))
-        model = Segmenter(backbone, head, contract, config["name"])
-    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _KIND.undescribed(folder, error) from error
-    _KIND.fill(model, folder, config["fingerprint"])
-    return model
+    return _KIND.load(spec, _built)
 
 
 def segmenter_facts(folder: str | Path) -> dict[str, Any]:
@@ -84,3 +71,10 @@ def segmenter_facts(folder: str | Path) -> dict[str, Any]:
         CheckpointError: It is no segmenter's folder.
     """
     return dict(_KIND.config(Path(folder)).get("facts") or {})
+
+
+def _built(config: Mapping[str, Any], place: Path) -> Segmenter:
+    contract = DenseContract.of_facts(config["contract"])
+    backbone = backbone_from(config["backbone"], place)
+    head = fresh_head(config["head"], backbone, len(contract.channels))
+    return Segmenter(backbone, head, contract, config["name"])

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from lamella.models.bag_pool import BagPool, BagPoolSettings
 from lamella.models.dense_contract import DenseContract
-from lamella.models.hub import CONFIG_FILE
 from lamella.models.model_folder import FolderKind
 from lamella.models.pretraining_record import PretrainingRecord
 from lamella.models.prototype_scores import LinearScores, PrototypeScores
@@ -72,15 +70,7 @@ def load_weak(spec: str | Path) -> PrototypeSegmenter:
         CheckpointError: There is no such model; or its files are missing, truncated or of another network. Every
             tensor that does not fit is named.
     """
-    folder = _KIND.find(spec)
-    config = _KIND.config(folder)
-    try:
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced below
-            model = _built(config, folder / CONFIG_FILE)
-    except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise _KIND.undescribed(folder, error) from error
-    _KIND.fill(model, folder, config["fingerprint"])
-    return model
+    return _KIND.load(spec, _built)
 
 
 def weak_facts(folder: str | Path) -> dict[str, Any]:

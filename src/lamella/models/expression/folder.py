@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
-
 from lamella.models.expression.contract import ViewShape
 from lamella.models.expression.expectation import Needs
 from lamella.models.expression.model import ExpressionModel
@@ -68,15 +65,7 @@ def load_expression(spec: str | Path) -> ExpressionModel:
         CheckpointError: There is no such model; or its files are missing, truncated or of another network. Every
             tensor that does not fit is named.
     """
-    folder = _KIND.find(spec)
-    config = _KIND.config(folder)
-    try:
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced below
-            model = _built(config)
-    except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise _KIND.undescribed(folder, error) from error
-    _KIND.fill(model, folder, config["fingerprint"])
-    return model
+    return _KIND.load(spec, _built)
 
 
 def expression_facts(spec: str | Path) -> dict[str, Any]:
@@ -97,7 +86,7 @@ def expression_record(spec: str | Path) -> PretrainingRecord | None:
     return pretraining_record(_KIND.find(spec))
 
 
-def _built(config: Mapping[str, Any]) -> ExpressionModel:
+def _built(config: Mapping[str, Any], _place: Path) -> ExpressionModel:
     told, genes = config["network"], tuple(config["genes"])
     network = ExpressionNetwork(
         ExpressionModelSettings.model_validate(told["settings"]),
