@@ -177,6 +177,16 @@ VERBS: dict[str, Verb] = {
             Flag("--mpp", "micrometres per pixel of the slide at level 0; wins over the file", (("type", float),)),
         ),
     ),
+    "view": Verb(
+        "look at slides, layers, runs and scans in a browser, annotate, prompt",
+        "slides, an index, runs, predictions, features, scans, or folders of these",
+        "lamella view slides/ index predicted",
+        (
+            Flag("--host", "answer other machines, too, at this address; asks for a token"),
+            Flag("--export", "write a folder that opens without a server, and end", (("type", Path),)),
+            _MPP,
+        ),
+    ),
     "explain": Verb(
         "draw where an encoder looks and what it tells apart, and how a run or an evaluation went",
         "a model (or run) folder and a data set or index folder; or a run or results folder alone",

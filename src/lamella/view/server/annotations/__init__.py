@@ -1,0 +1,1 @@
+"""What people draw: saved per slide and author as QuPath's GeoJSON, every version kept."""

@@ -1,0 +1,1 @@
+"""What there is to see below the paths that the user gave."""

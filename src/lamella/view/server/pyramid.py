@@ -1,0 +1,66 @@
+"""The grid of tiles that a browser asks for: Deep Zoom's, over level-0 pixels.
+
+Level `max_level` has one pixel for each level-0 pixel, each lower one half as many a side, down to a single pixel.
+Tiles do not overlap; those at the right and lower edge are smaller. Slides and layers share this grid.
+Source: Deep Zoom file format, learn.microsoft.com/previous-versions/windows/silverlight/dotnet-windows-silverlight/cc645077.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lamella.geometry import Box, Frame
+
+TILE_PX = 256  # as most slides are stored: one tile of the page is then one of the file
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Levels and tiles over a slide.
+
+    Attributes:
+        width_px0: Of the slide.
+        height_px0: Of the slide.
+        tile_px: Side of a tile.
+    """
+
+    width_px0: int
+    height_px0: int
+    tile_px: int = TILE_PX
+
+    @classmethod
+    def over(cls, frame: Frame) -> Pyramid:
+        return cls(frame.width_px, frame.height_px)
+
+    @property
+    def max_level(self) -> int:
+        return math.ceil(math.log2(max(self.width_px0, self.height_px0)))
+
+    def downsample(self, level: int) -> int:
+        """Level-0 pixels a side of a pixel."""
+        return 2 ** (self.max_level - level)
+
+    def tiles(self, level: int) -> tuple[int, int]:
+        """(columns, rows) of a level."""
+        side_px0 = self.tile_px * self.downsample(level)
+        return math.ceil(self.width_px0 / side_px0), math.ceil(self.height_px0 / side_px0)
+
+    def tile(self, level: int, column: int, row: int) -> tuple[Box, int, int]:
+        """(box in level-0 pixels, width in pixels, height in pixels) of a tile.
+
+        At the right and lower edge the last pixel of a level may reach over the slide's edge by a fraction.
+
+        Raises:
+            IndexError: There is no such tile.
+        """
+        if not 0 <= level <= self.max_level:
+            raise IndexError(f"level {level} of {self.max_level + 1}")
+        columns, rows = self.tiles(level)
+        if not (0 <= column < columns and 0 <= row < rows):
+            raise IndexError(f"tile {column}, {row} of {columns} x {rows}")
+        down = self.downsample(level)
+        width_px = min(self.tile_px, math.ceil(self.width_px0 / down) - column * self.tile_px)
+        height_px = min(self.tile_px, math.ceil(self.height_px0 / down) - row * self.tile_px)
+        x0, y0 = column * self.tile_px * down, row * self.tile_px * down
+        return Box(x0, y0, x0 + width_px * down, y0 + height_px * down), width_px, height_px

@@ -1,0 +1,1 @@
+"""Pages of runs: curves while they train, settings, differences, result tables, pictures."""

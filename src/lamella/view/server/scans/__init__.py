@@ -1,0 +1,1 @@
+"""Volumes in three linked planes, films frame by frame."""
