@@ -57,7 +57,10 @@ def page(browser) -> Iterator[object]:
     page = context.new_page()
     faults: list[str] = []
     page.expected_faults = []  # texts of console errors that the test provokes
-    page.on("console", lambda message: faults.append(f"{message.text} ({message.location})") if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: faults.append(f"{message.text} ({message.location})") if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on(
         "request",

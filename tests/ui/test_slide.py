@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.ui.conftest import until
 
 pytestmark = pytest.mark.ui

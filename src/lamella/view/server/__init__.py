@@ -1,1 +1,1 @@
-"""The viewer: a Starlette application that shows slides, layers, runs and scans in a browser. Needs the extra `view`."""
+"""The viewer: a Starlette application that shows slides, layers, runs and scans. Needs the extra `view`."""

@@ -2,7 +2,7 @@
 
 Level `max_level` has one pixel for each level-0 pixel, each lower one half as many a side, down to a single pixel.
 Tiles do not overlap; those at the right and lower edge are smaller. Slides and layers share this grid.
-Source: Deep Zoom file format, learn.microsoft.com/previous-versions/windows/silverlight/dotnet-windows-silverlight/cc645077.
+Source: Deep Zoom file format overview, Microsoft Silverlight documentation (cc645077).
 """
 
 from __future__ import annotations

@@ -20,3 +20,19 @@ export function openViewer(element, slide) {
     gestureSettingsMouse: {clickToZoom: false},
   });
 }
+
+// Places on the slide, in level-0 pixels.
+export function placeAt(viewer, point) { // point: OpenSeadragon.Point from the viewer's upper left corner
+  const {x, y} = viewer.viewport.viewerElementToImageCoordinates(point);
+  return [x, y];
+}
+
+export function boxInView(viewer) {
+  const {x, y, width, height} = viewer.viewport.viewportToImageRectangle(viewer.viewport.getBounds(true));
+  return [x, y, x + width, y + height];
+}
+
+export function goTo(viewer, [x0, y0, x1, y1], immediately = false) {
+  const box = viewer.viewport.imageToViewportRectangle(x0, y0, x1 - x0, y1 - y0);
+  viewer.viewport.fitBounds(box, immediately);
+}
