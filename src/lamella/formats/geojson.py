@@ -94,10 +94,27 @@ def read_geojson(path: Path | str, *, crossings: Literal["refuse", "keep"] = "re
             points or lines, a coordinate that is no finite number, a ring that is not closed, an outline that crosses
             itself. The feature is named; those before it were yielded.
     """
-    if crossings == "keep":
-        yield from (item for _, item in _numbered(path))
-        return
-    objects, waiting, corners = _numbered(path), [], 0
+    numbered = _numbered(path, iterate_features(path))
+    yield from (item for _, item in numbered) if crossings == "keep" else _checked(path, numbered)
+
+
+def parse_features(thing: object, features: Iterable[Any]) -> Iterator[GeoObject]:
+    """Yield the objects of features that are in memory already, with every check of `read_geojson`.
+
+    Args:
+        thing: Where they come from, for messages.
+        features: As the json module gives them; counted from 1.
+
+    Raises:
+        LamellaError: As for `read_geojson`.
+    """
+    yield from _checked(thing, _numbered(thing, enumerate(features, 1)))
+
+
+def _checked(path: object, objects: Iterator[tuple[int, GeoObject]]) -> Iterator[GeoObject]:
+    """Objects up to the first fault; crossings are looked for in many at once."""
+    waiting: list[tuple[int, GeoObject]] = []
+    corners = 0
     while True:
         fault: LamellaError | None = None
         try:
@@ -136,6 +153,22 @@ def write_geojson(path: Path | str, objects: Iterable[GeoObject]) -> None:
         file.write(b"\n]}\n")
 
 
+def as_feature(item: GeoObject, thing: object) -> dict[str, Any]:
+    """One object as its feature stands in a file; it shares no memory with the object.
+
+    Args:
+        item: The object.
+        thing: What to call it in an error.
+
+    Raises:
+        LamellaError: As for `write_geojson`.
+    """
+    try:
+        return _feature(item)
+    except _Fault as fault:
+        raise LamellaError(thing, str(fault), "Correct it.") from fault
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     with open(path, "wb") as file:
@@ -148,9 +181,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, packed)
 
 
-def _numbered(path: Path | str) -> Iterator[tuple[int, GeoObject]]:
+def _numbered(path: object, features: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, GeoObject]]:
     """Objects and the number of their feature."""
-    for number, feature in iterate_features(path):
+    for number, feature in features:
         try:
             for item in _objects(feature):
                 yield number, item
@@ -158,7 +191,7 @@ def _numbered(path: Path | str) -> Iterator[tuple[int, GeoObject]]:
             raise LamellaError(path, f"feature {number}: {fault}", _EXPORT_AGAIN) from fault
 
 
-def _uncrossed(path: Path | str, numbered: list[tuple[int, GeoObject]]) -> Iterator[GeoObject]:
+def _uncrossed(path: object, numbered: list[tuple[int, GeoObject]]) -> Iterator[GeoObject]:
     """Objects up to the first whose outline crosses itself."""
     outlines = [(at, polygon) for at, (_, item) in enumerate(numbered) for polygon in (*item.polygons, *item.nucleus)]
     crossing = first_crossing([polygon for _, polygon in outlines])

@@ -62,8 +62,8 @@ def read_film(path: Path) -> Video:
             # Damage in the stream raises; by itself FFmpeg paints over it.
             stream.codec_context.options = {"err_detect": "explode"}
             frames, end_s = _frames(path, container.decode(stream))
-            _check_end(path, _stated_s(container, stream), end_s, float(stream.average_rate or 0))
-            return _video(path, frames, stream.frames, _frame_ms(stream))
+            check_length(path, stated_length_s(container, stream), end_s, float(stream.average_rate or 0))
+            return _video(path, frames, stream.frames, frame_ms_of(stream))
     except (*PILLOW_FAULTS, av.error.FFmpegError) as error:
         # FFmpeg's whole line holds a number, its own functions and the file's name once more.
         said = first_line(getattr(error, "strerror", None) or error)
@@ -86,11 +86,11 @@ def _frames(path: Path, decoded: Iterable[Any]) -> tuple[list[np.ndarray], float
     return frames, end_s
 
 
-def _frame_ms(stream: Any) -> float | None:
+def frame_ms_of(stream: Any) -> float | None:
     return _SECOND_MS / float(stream.average_rate) if stream.average_rate else None
 
 
-def _stated_s(container: Any, stream: Any) -> float:
+def stated_length_s(container: Any, stream: Any) -> float:
     """How long the file says that its video is; 0 where it does not (or speaks of its sound too)."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
@@ -101,7 +101,7 @@ def _stated_s(container: Any, stream: Any) -> float:
     return container.duration / _MICROSECONDS if container.duration and len(container.streams) == 1 else 0.0
 
 
-def _check_end(path: Path, stated_s: float, end_s: float, rate: float) -> None:
+def check_length(path: Path, stated_s: float, end_s: float, rate: float) -> None:
     """Matroska and others tell no number of frames, but their length: FFmpeg takes a cut for the end."""
     spare_s = max(_SPARE_FRAMES / rate if rate else 1.0, _SPARE_SHARE * stated_s)
     if end_s < stated_s - spare_s:

@@ -18,9 +18,10 @@ from lamella.errors import SlideError
 from lamella.geometry import Box, Frame, LevelChoice, LevelMethod, choose_level
 from lamella.slides import views
 from lamella.slides.readers.mpp import Resolution, resolve_mpp
-from lamella.slides.readers.protocol import Reader, Threads, TiledReader
+from lamella.slides.readers.protocol import JpegReader, Reader, Threads, TiledReader
 from lamella.slides.readers.registry import open_reader
 from lamella.slides.readers.tile_cache import TileCache
+from lamella.slides.resample import is_copy
 from lamella.slides.views import Source, View, read_in_bands, read_views
 
 
@@ -72,19 +73,24 @@ class Slide:
     def mpp(self) -> float:
         return self.frame.mpp
 
-    def read(self, box_px0: Box, mpp: float, *, tolerance: float = 0.05) -> Region:
+    def read(
+        self, box_px0: Box, mpp: float, *, tolerance: float = 0.05, size_px: tuple[int, int] | None = None
+    ) -> Region:
         """Read a box at a resolution.
 
         Args:
             box_px0: Half-open box in level-0 pixels; fractions are honoured, and it may reach over the edge.
             mpp: Asked spacing. The output has round(box in um / mpp) pixels a side, at least one.
             tolerance: Relative difference up to which a level counts as being at `mpp`.
+            size_px: (width, height) of the output where it is not what `mpp` says: its pixels need not be square in
+                micrometres. `mpp` then chooses the level only.
 
         Raises:
             SlideError: The pixels cannot be decoded.
             ValueError: The box is empty.
         """
-        width_px, height_px = self._output_px(box_px0, mpp)
+        as_asked = self._output_px(box_px0, mpp)
+        width_px, height_px = size_px or as_asked
         choice = self.choose_level(mpp, tolerance)
         (view,) = self._views([box_px0], choice.level, mpp, tolerance, (width_px, height_px))
         if view.source_px > views.MAX_SOURCE_PX:
@@ -141,6 +147,32 @@ class Slide:
         planned = self._views(boxes_px0, level, mpp, tolerance, (width_px, height_px))
         read_views(self.reader, planned, out, self._threads_of(threads))
         return out
+
+    def stored_jpeg(self, box_px0: Box, width_px: int, height_px: int, mpp: float) -> bytes | None:
+        """The file's own JPEG of a box, if the box is just one of its tiles: not decoded and coded once more.
+
+        It shows what `read` would give at that size, without `dct_scaling`.
+
+        Args:
+            box_px0: As for `read`.
+            width_px: Asked width.
+            height_px: Asked height.
+            mpp: Chooses the level, as for `read`.
+
+        Returns:
+            A JPEG file that is sound, or None.
+
+        Raises:
+            SlideError: The tile is corrupt.
+        """
+        if not isinstance(self.reader, JpegReader):
+            return None
+        level = self.choose_level(mpp).level
+        to_x, to_y = self.frame.mpp_x / self.levels[level].mpp_x, self.frame.mpp_y / self.levels[level].mpp_y
+        box_px = box_px0.scaled(to_x, to_y)
+        if not is_copy(box_px, width_px, height_px):
+            return None
+        return self.reader.stored_jpeg(level, round(box_px.x0), round(box_px.y0), width_px, height_px)
 
     def choose_level(self, mpp: float, tolerance: float = 0.05) -> LevelChoice:
         """The level that views at `mpp` are read from."""

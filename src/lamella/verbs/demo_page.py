@@ -15,6 +15,7 @@ from lamella.slides.index import SlideIndex
 from lamella.slides.masks import read_mask
 from lamella.view.curves import draw_training
 from lamella.view.maps import TileFeatures, draw_feature_map, draw_scatter, pca_colours
+from lamella.view.markdown_page import write_report_page
 from lamella.view.page import Picture, Section, conclusions, result_table, write_page
 
 _MAPS = 4  # generated slides shown as maps: two of each scanner
@@ -95,8 +96,9 @@ def _training_section(training: Path) -> Section:
 def _result_section(road: Road) -> Section:
     return Section(
         "Did it learn form?",
-        [*conclusions(road.results), "All rows, with controls: results/results.md."],
+        conclusions(road.results),
         table=result_table(road.results, _SHOWN_MEASURES),
+        links=[("All rows, with controls", write_report_page(road.results.with_suffix(".md")))],
     )
 
 

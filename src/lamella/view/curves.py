@@ -5,8 +5,7 @@ Whatever the method logs is shown: monitors are told apart by their names, and o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lamella.engine.log import StepRow, read_monitors, read_steps
 from lamella.view.maps import save_figure
 from lamella.view.marks import FAINT, INK, LINE, PALETTE, Colour, web
+from lamella.view.monitor_panels import KNOWN, PANELS, Panel
 
 _SMOOTH_STEPS = 20  # single steps are noisy; the trend is what tells
 _MOST_COLUMNS = 4
-_KNOWN = {
-    "loss_prediction": ("the model", PALETTE[4], "-"),
-    "loss_mean_predictor": ("mean embedding of all", PALETTE[3], "--"),
-    "loss_same_slide": ("mean embedding of the slide", PALETTE[0], ":"),
+_KNOWN_LINES: dict[str, tuple[Colour, str]] = {
+    "loss_prediction": (PALETTE[4], "-"),
+    "loss_mean_predictor": (PALETTE[3], "--"),
+    "loss_same_slide": (PALETTE[0], ":"),
 }
 _LINES: tuple[tuple[Colour, str], ...] = (
     (PALETTE[4], "-"),
@@ -36,35 +36,6 @@ _LINES: tuple[tuple[Colour, str], ...] = (
     (PALETTE[0], ":"),
     (PALETTE[5], "-"),
     (PALETTE[2], "--"),
-)
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """Monitors that belong together.
-
-    Attributes:
-        title: Above the panel.
-        holds: Whether a monitor of this name belongs here.
-        top: Upper end of the axis, where a scale has one.
-    """
-
-    title: str
-    holds: Callable[[str], bool]
-    top: float | None = None
-
-
-# RankMe alone does not see a rank of one beside a large mean, so the centred one is shown where there is one.
-_PANELS = (
-    _Panel("loss on held views", lambda name: name.startswith("loss")),
-    _Panel("effective rank of the features (RankMe)", lambda name: "rankme" in name),
-    _Panel("spread over root mean square of the features", lambda name: "std_relative" in name),
-    _Panel("decay of the spectrum (alpha-ReQ)", lambda name: "alpha_req" in name),
-    _Panel("SIGReg excess, embeddings it regularises", lambda name: name == "regularised_sigreg_excess"),
-    _Panel("SIGReg excess, features as they are", lambda name: name.endswith("sigreg_excess") and "regul" not in name),
-    _Panel("share of the tokens' variance explained by", lambda name: name in ("position_share", "image_share"), 1.0),
-    _Panel("distance to the target encoder", lambda name: name == "target_distance"),
-    _Panel("LiDAR", lambda name: name == "lidar"),
 )
 
 
@@ -83,7 +54,7 @@ def draw_training(run_folder: Path, path: Path) -> None:
         raise FileNotFoundError(run_folder / "steps.csv")
     seen = [entry["images_seen"] for entry in monitors]
     series = _series(monitors)
-    panels = [(panel, shown) for panel in _PANELS if (shown := _shown(panel, series))]
+    panels = [(panel, shown) for panel in PANELS if (shown := _shown(panel, series))]
     count = 1 + len(panels)
     columns = count if count <= _MOST_COLUMNS else -(-count // 2)
     rows = -(-count // columns)
@@ -113,7 +84,7 @@ def _series(monitors: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return found
 
 
-def _shown(panel: _Panel, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _shown(panel: Panel, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The monitors of a panel; of a rank and its centred form, the centred one."""
     names = [name for name in series if panel.holds(name)]
     centred = {name.replace("_centred", "") for name in names if "_centred" in name}
@@ -128,9 +99,10 @@ def _draw_loss(axis: Axes, steps: Sequence[StepRow], noun: str) -> None:
     _finish(axis, "training loss", noun)
 
 
-def _draw_panel(axis: Axes, panel: _Panel, seen: list[int], shown: Mapping[str, np.ndarray], noun: str) -> None:
+def _draw_panel(axis: Axes, panel: Panel, seen: list[int], shown: Mapping[str, np.ndarray], noun: str) -> None:
     for (name, values), (rgb, style) in zip(shown.items(), _LINES, strict=False):
-        text, rgb, style = _KNOWN.get(name, (_plain(name), rgb, style))
+        rgb, style = _KNOWN_LINES.get(name, (rgb, style))
+        text = KNOWN.get(name, _plain(name))
         axis.plot(seen, values, style, color=web(rgb), linewidth=2, marker="o", markersize=4, label=text)
     if not panel.title.startswith("loss"):
         every = np.concatenate(list(shown.values()))

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lamella.formats.atomic import write_text
 from lamella.metrics.segments.protocol import refuse_mixed_trees
+from lamella.view.look import document
 
 
 @dataclass(frozen=True)
@@ -33,27 +35,11 @@ class Section:
     """Pictures side by side."""
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     code: str = ""
+    links: Sequence[tuple[str, Path]] = ()
+    """(what it says, file): other pages of the same results."""
 
 
-_STYLE = """
-:root { color-scheme: light; --ink: #212529; --faint: #6c757d; --line: #dee2e6; }
-body { font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: var(--ink);
-       max-width: 74rem; margin: 3rem auto 6rem; padding: 0 1.5rem; background: #fff; }
-h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.35rem; margin: 3.2rem 0 .6rem; }
-p { max-width: 46rem; margin: .5rem 0; }
-.lead { font-size: 1.15rem; color: var(--faint); }
-.pictures { display: grid; gap: 1.4rem; margin: 1.2rem 0; }
-figure { margin: 0; }
-figure img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px; }
-figcaption { color: var(--faint); font-size: .92rem; margin-top: .2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1.2rem 0; font-size: .95rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem 1.1rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; }
-pre { background: #f8f9fa; border: 1px solid var(--line); border-radius: 4px; padding: .9rem 1.1rem; overflow-x: auto;
-      font-size: .88rem; line-height: 1.5; }
-"""
+_MOST_COLUMNS = 4  # the style sheet has classes for two to four
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> bool:
@@ -69,20 +55,15 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
         Whether it was written.
 
     Raises:
-        FileNotFoundError: A picture is not there; a page never shows a hole.
+        FileNotFoundError: A picture or a linked page is not there; a page never shows a hole.
     """
-    missing = [picture.path for section in sections for picture in section.pictures if not picture.path.is_file()]
+    linked = [path for part in sections for path in (*(it.path for it in part.pictures), *(to for _, to in part.links))]
+    missing = [path for path in linked if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"pictures of the page are missing: {', '.join(map(str, missing))}")
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>',
-        *(_section(section, path.parent) for section in sections),
-        "</body></html>\n",
-    ]
-    text = "\n".join(parts)
+        raise FileNotFoundError(f"files that the page shows are missing: {', '.join(map(str, missing))}")
+    heading = html.escape(title)
+    parts = [f'<h1>{heading}</h1><p class="lead">{html.escape(lead)}</p>']
+    text = document(heading, "\n".join([*parts, *(_section(section, path.parent) for section in sections)]))
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     write_text(path, text)
@@ -139,21 +120,28 @@ def _section(section: Section, folder: Path) -> str:
     parts = [f"<section><h2>{html.escape(section.title)}</h2>"]
     parts += [f"<p>{html.escape(text)}</p>" for text in section.paragraphs]
     if section.pictures:
-        parts.append(f'<div class="pictures" style="grid-template-columns: repeat({section.columns}, 1fr)">')
+        parts.append(f'<div class="pictures side{min(section.columns, _MOST_COLUMNS)}">')
         parts += [_figure(picture, folder) for picture in section.pictures]
         parts.append("</div>")
     if section.table is not None:
         head, rows = section.table
         cells = "".join(f"<th>{html.escape(text)}</th>" for text in head)
-        parts.append(f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>')
+        about = html.escape(section.title)
+        parts.append(f'<div class="scroll" tabindex="0" role="group" aria-label="{about}"><table>')
+        parts.append(f"<thead><tr>{cells}</tr></thead><tbody>")
         parts += ["<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows]
         parts.append("</tbody></table></div>")
+    parts += [f'<p><a href="{_address(path, folder)}">{html.escape(text)}</a></p>' for text, path in section.links]
     if section.code:
         parts.append(f"<pre>{html.escape(section.code)}</pre>")
     return "\n".join([*parts, "</section>"])
 
 
 def _figure(picture: Picture, folder: Path) -> str:
-    link = html.escape(Path(os.path.relpath(picture.path, folder)).as_posix())
-    caption = html.escape(picture.caption)
+    link, caption = _address(picture.path, folder), html.escape(picture.caption)
     return f'<figure><a href="{link}"><img src="{link}" alt="{caption}"></a><figcaption>{caption}</figcaption></figure>'
+
+
+def _address(path: Path, folder: Path) -> str:
+    """Relative, so that the folder can be moved and sent."""
+    return html.escape(quote(Path(os.path.relpath(path, folder)).as_posix(), safe="/&=+,"))

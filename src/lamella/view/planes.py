@@ -21,7 +21,7 @@ from lamella.view.marks import INK, PAPER, draw_scale_bar, font
 _UM_PER_MM = 1000.0
 # Plane -> the axis it is cut across, what lies at its left, right, upper and lower edge, and the axes of its rows and
 # columns.
-_PLANES = {
+PLANES = {
     "axial": (0, ("R", "L", "A", "P"), (1, 2)),
     "coronal": (1, ("R", "L", "S", "I"), (0, 2)),
     "sagittal": (2, ("A", "P", "S", "I"), (0, 1)),
@@ -85,7 +85,7 @@ def volume_cuts(
     spacing = tuple(_UM_PER_MM * step for step in spacing_mm) if spacing_mm else (1.0, 1.0, 1.0)
     grey = grey_bytes(values_ZYX)
     cuts = []
-    for name, (axis, edges, (rows, columns)) in _PLANES.items():
+    for name, (axis, edges, (rows, columns)) in PLANES.items():
         count, at = values_ZYX.shape[axis], at_zyx[axis]  # type: ignore[index]
         pixels = np.take(grey, at, axis=axis)[::-1, ::-1]
         cuts.append(

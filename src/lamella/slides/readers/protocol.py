@@ -107,6 +107,19 @@ class TiledReader(Protocol):
         ...
 
 
+@runtime_checkable
+class JpegReader(Protocol):
+    """A reader of files that may hold a rectangle as a JPEG of its own."""
+
+    def stored_jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        """The JPEG of a rectangle of a level, as a file that any program shows; None unless it is just one tile.
+
+        Raises:
+            SlideError: The tile is corrupt; the message names slide, level and tile.
+        """
+        ...
+
+
 def read_crops(reader: Reader, level: int, crops: Sequence[Crop], *, threads: Threads = ALONE, shrink: int = 1) -> None:
     """Write the pixels of each crop, all of which lie wholly inside the level.
 

@@ -119,6 +119,26 @@ class TiffReader:
         in_file_order = tiles[np.argsort(page.offsets[tiles], kind="stable")].tolist()
         threads.each(lambda index: self._place(level, index, wanted[index], shrink), in_file_order)
 
+    def stored_jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        """The JPEG of a rectangle if it is just one tile, inside the level; else None.
+
+        Raises:
+            SlideError: The tile is missing or corrupt.
+        """
+        page = self._levels[level]
+        column, left = divmod(x, page.tile_width)
+        row, top = divmod(y, page.tile_height)
+        inside = 0 <= x <= page.width - width and 0 <= y <= page.height - height
+        one_tile = (width, height, left, top) == (page.tile_width, page.tile_height, 0, 0)
+        if page.jpeg is None or not (inside and one_tile):
+            return None
+        index = row * page.columns + column
+        data = self._bytes(level, index)
+        try:
+            return page.jpeg.as_file(data)
+        except _DECODER_ERRORS as error:
+            raise self._bad_tile(level, index, f"it cannot be decoded ({first_line(error)})") from error
+
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)

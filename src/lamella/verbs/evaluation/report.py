@@ -1,4 +1,4 @@
-"""From answers to files: results.md, results.json and the tables and arrays that pictures are drawn from."""
+"""From answers to files: results.md, its page, results.json, and the tables and arrays that pictures are drawn from."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lamella.metrics.image_study import ImageAnswer, ImageStudy
 from lamella.metrics.report import Report, Unasked
 from lamella.metrics.study import CannotAsk
 from lamella.verbs.progress import progress
+from lamella.view.markdown_page import write_report_page
 
 RESULTS = "results.json"
 FAILED = "failed.csv"
@@ -107,7 +108,9 @@ def command_of(request: Request) -> str:
 
 def finish(report: Report, folder: Path, files: Sequence[Path], failed: Mapping[str, str], noun: str) -> int:
     """Write the report, say what it says, and return the exit status: 2 where nothing could be answered."""
-    written = [*report.write(folder), *files]
+    text, data = report.write(folder)
+    page = write_report_page(text)
+    written = [text, page, data, *files]
     unasked = [f"{skipped.question}: not asked, {skipped.reason}" for skipped in report.unasked]
     print("\n".join(f"- {line}" for line in [*report.conclusions, *unasked]))
     print(f"wrote {', '.join(path.name for path in written)} to {folder}")
@@ -116,7 +119,7 @@ def finish(report: Report, folder: Path, files: Sequence[Path], failed: Mapping[
     if not report.rows:
         print("no question could be answered: nothing was measured")
         return 2
-    print(f"next: read {folder / 'results.md'}")
+    print(f"next: read {text}, or open {page.name} beside it in a browser")
     return 1 if failed else 0
 
 

@@ -52,6 +52,7 @@ from lamella.verbs.evaluation.judged_tiles import JudgedSlide, TileChoice, choos
 from lamella.verbs.progress import progress
 from lamella.verbs.slide_jobs import record_failures
 from lamella.verbs.tile_features import tile_size
+from lamella.view.markdown_page import write_report_page
 
 _IGNORED = ("batch_size", "threads", "device")
 RESULTS = "results.json"
@@ -321,11 +322,12 @@ def _counts(judged: Sequence[JudgedSlide], source: str) -> list[str]:
 
 
 def _finish(report: Report, folder: Path, failed: list[dict[str, str]]) -> int:
-    written = report.write(folder)
+    text, data = report.write(folder)
+    page = write_report_page(text)
     unasked = [f"{skipped.question}: not asked, {skipped.reason}" for skipped in report.unasked]
     print("\n".join(f"- {line}" for line in [*report.conclusions, *unasked]))
-    print(f"wrote {' and '.join(str(path) for path in written)}")
+    print(f"wrote {text}, {page} and {data}")
     if failed:
         print(f"slides that failed: {len(failed)}, see {folder / failed_file()}. The same command tries them again.")
-    print(f"next: read {folder / 'results.md'}")
+    print(f"next: read {text}, or open {page.name} beside it in a browser")
     return 1 if failed else 0

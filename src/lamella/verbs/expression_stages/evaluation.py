@@ -37,6 +37,7 @@ from lamella.verbs.expression_stages.evaluation_report import report_facts, repo
 from lamella.verbs.expression_stages.evaluation_truth import Truths, panel_note
 from lamella.verbs.expression_stages.stage import RESULTS, Stage
 from lamella.verbs.progress import progress
+from lamella.view.markdown_page import write_report_page
 
 # Models are known by their fingerprints: a grid that grows adds rows, and what was scored stays.
 _BLOCKS = ("data", "panel", "features", "evaluate", "seed")
@@ -89,10 +90,11 @@ def run_evaluation(stage: Stage) -> int:
         command=command_of(replace(stage.request, run=None)),
         pictures=pictures,
     )
+    page = write_report_page(files[0])
     write_json(folder / ASKED, told)  # last: with it the results are whole
-    names = [path.name for path in files] + [name for name, _ in pictures]
+    names = [path.name for path in (*files, page)] + [name for name, _ in pictures]
     print(f"wrote {', '.join(names)} to {folder}")
-    print(f"next: read {folder / 'results.md'}")
+    print(f"next: read {files[0]}, or open {page.name} beside it in a browser")
     return 1 if missing else 0
 
 

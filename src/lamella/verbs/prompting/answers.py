@@ -59,14 +59,29 @@ class Asking:
 
 
 def answers_of(
-    asked: Question, views: Sequence[ShownView], slide: Slide, model: PromptableModel, how: Asking
+    asked: Question,
+    views: Sequence[ShownView],
+    slide: Slide,
+    model: PromptableModel,
+    how: Asking,
+    *,
+    cache: EmbeddingCache | None = None,
 ) -> list[Answer]:
-    """In the order of the objects. Objects that share a view share one pass of the encoder, and nothing else."""
+    """In the order of the objects. Objects that share a view share one pass of the encoder, and nothing else.
+
+    Args:
+        asked: The objects.
+        views: What the model is shown for each.
+        slide: That they lie on.
+        model: Asked.
+        how: It is asked.
+        cache: The model's, for who asks again about the same views; else embeddings are kept for one view.
+    """
     answers: dict[int, Answer] = {}
     for view in dict.fromkeys(views):
         numbers = [number for number, own in enumerate(views) if own == view]
         images = read_view(slide, view)[None].to(next(model.parameters()).device)
-        cache = EmbeddingCache(model)
+        known = EmbeddingCache(model) if cache is None else cache
         for group, multimask in _alike(asked, view, numbers, how.multimask):
             prompts = prompts_in(
                 view,
@@ -76,7 +91,7 @@ def answers_of(
                 model.canvas((view.height_px, view.width_px)).scale_xy,
                 model.image_px,
             )
-            masks, iou, seen = _answered(model, cache, images, prompts, multimask, how.tta)
+            masks, iou, seen = _answered(model, known, images, prompts, multimask, how.tta)
             for row, number in enumerate(group):
                 mask = tidied(masks[row].cpu().numpy(), how.tidy)
                 probability = None if seen is None else float(seen[row])

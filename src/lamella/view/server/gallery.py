@@ -1,17 +1,81 @@
-"""The first page: every slide with its thumbnail, every run and scan."""
+"""The first page: every slide with its thumbnail and QC, every run and scan, and what was left out."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lamella.view.server.catalogue.items import LayerSource, SlideItem
 from lamella.view.server.pages import page
+from lamella.view.server.served import Served
+
+# What people call the kinds of `LayerSource`.
+_KINDS = {
+    "index": "tissue",
+    "anchors": "anchors",
+    "features": "features",
+    "prediction": "prediction",
+    "expression": "predicted expression",
+    "weak": "weakly supervised prediction",
+    "objects": "outlines",
+    "spots": "measured expression",
+    "attention": "attention",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A slide as the gallery shows it.
+
+    Attributes:
+        slide: The slide.
+        layers: What lies over it: kind and where from.
+        waiting: Places on it that a person is asked to look at.
+    """
+
+    slide: SlideItem
+    layers: Sequence[str]
+    waiting: int
+
+    def holds(self, words: Sequence[str]) -> bool:
+        """Whether all words stand somewhere on the card."""
+        text = " ".join([self.slide.name, *self.slide.facts.values(), *self.layers, self.slide.refused]).lower()
+        return all(word in text for word in words)
+
+
+def cards(served: Served) -> list[Card]:
+    """One for each slide, in the catalogue's order."""
+    by_slide: dict[str, list[LayerSource]] = {}
+    for source in served.catalogue.sources:
+        by_slide.setdefault(source.slide, []).append(source)
+    waiting = Counter(item.slide for item in served.catalogue.queue)
+    return [
+        Card(slide, _layers(by_slide.get(slide.name, ())), waiting[slide.name])
+        for slide in served.catalogue.slides.values()
+    ]
+
+
+def _layers(sources: Sequence[LayerSource]) -> list[str]:
+    """Kind and folders of each, a line a kind."""
+    by_kind: dict[str, list[str]] = {}
+    for source in sources:
+        by_kind.setdefault(_KINDS[source.kind], []).append(source.title)
+    return [f"{kind}: {', '.join(sorted(set(titles)))}" for kind, titles in by_kind.items()]
 
 
 def gallery(request: Request) -> Response:
-    """GET /."""
-    return page(request, "gallery.html")
+    """GET /?q=WORDS: all slides, or those whose cards hold the words."""
+    served: Served = request.app.state.served
+    asked = request.query_params.get("q", "")
+    every = cards(served)
+    shown = [card for card in every if card.holds(asked.lower().split())]
+    refused = sum(bool(card.slide.refused) for card in every)
+    return page(request, "gallery.html", cards=shown, count=len(every), refused=refused, asked=asked)
 
 
 ROUTES = [Route("/", gallery)]

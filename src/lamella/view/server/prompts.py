@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Protocol
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from lamella.errors import LamellaError, first_line
 from lamella.geometry import Box
 from lamella.slides.slide import Slide
+
+# Each click is a token that all others attend to; more than this on one object is no hand's work.
+_MOST_CLICKS = 64
+_NO_MODEL = "no promptable model is loaded"
+_HOW_TO_START = "Start the viewer with one: lamella view ... model=sam2.1-hiera-tiny."
 
 
 @dataclass(frozen=True)
@@ -23,16 +31,18 @@ class PromptAnswer:
         believed_iou: The model's own belief in the mask.
         known_view: Whether the view's embedding was known already.
         seconds: Of the answer.
+        view_px0: x0, y0, x1, y1 of what the model was shown.
     """
 
     features: Sequence[dict[str, Any]]
     believed_iou: float
     known_view: bool
     seconds: float
+    view_px0: tuple[float, float, float, float]
 
 
 class Prompter(Protocol):
-    """A promptable model for one object at a time."""
+    """A promptable model for one object at a time. Several threads ask it at once."""
 
     name: str
 
@@ -44,7 +54,7 @@ class Prompter(Protocol):
         positives_px0: Sequence[tuple[float, float]],
         negatives_px0: Sequence[tuple[float, float]],
     ) -> PromptAnswer:
-        """Outline one object in a region.
+        """Outline one object in a region. Without a box and a click on it the region is only made ready.
 
         Raises:
             LamellaError: The prompt lies outside the region, or the slide cannot be read there.
@@ -52,9 +62,47 @@ class Prompter(Protocol):
         ...
 
 
-def prompt(request: Request) -> JSONResponse:
-    """POST api/slides/{slide}/prompt."""
-    raise NotImplementedError
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Place = tuple[_Number, _Number]
+_Corners = tuple[_Number, _Number, _Number, _Number]
+
+
+class _Asked(BaseModel):
+    """The body of a prompt, in level-0 pixels."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    region: _Corners
+    boxes: Annotated[list[_Corners], Field(max_length=1)] = []
+    positives: Annotated[list[_Place], Field(max_length=_MOST_CLICKS)] = []
+    negatives: Annotated[list[_Place], Field(max_length=_MOST_CLICKS)] = []
+
+
+async def prompt(request: Request) -> JSONResponse:
+    """POST api/slides/{slide}/prompt {region, boxes, positives, negatives} -> `PromptAnswer`."""
+    body = await request.body()
+    return JSONResponse(await run_in_threadpool(_answer, request, body))
+
+
+def _answer(request: Request, body: bytes) -> dict[str, Any]:
+    served = request.app.state.served
+    item = served.slide(request.path_params["slide"])
+    if served.prompter is None:
+        raise LamellaError("prompts", served.no_prompter.rstrip(".") or _NO_MODEL, _HOW_TO_START)
+    try:
+        asked = _Asked.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise LamellaError(
+            "the prompt",
+            f"{where}: {first_line(first['msg'])}",
+            f"Send region, and boxes (one), positives and negatives (up to {_MOST_CLICKS} clicks each) as numbers.",
+        ) from error
+    with served.slides.slide(item.id) as slide:
+        boxes = [Box(*corners) for corners in asked.boxes]
+        answer = served.prompter.ask(slide, Box(*asked.region), boxes, asked.positives, asked.negatives)
+    return asdict(answer)
 
 
 ROUTES = [Route("/api/slides/{slide}/prompt", prompt, methods=["POST"])]

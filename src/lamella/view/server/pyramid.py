@@ -35,7 +35,7 @@ class Pyramid:
 
     @property
     def max_level(self) -> int:
-        return math.ceil(math.log2(max(self.width_px0, self.height_px0)))
+        return (max(self.width_px0, self.height_px0) - 1).bit_length()
 
     def downsample(self, level: int) -> int:
         """Level-0 pixels a side of a pixel."""

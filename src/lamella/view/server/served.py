@@ -11,6 +11,7 @@ from lamella.view.server.catalogue.items import Catalogue, SlideItem
 from lamella.view.server.layers.contract import Layer
 from lamella.view.server.layers.find import find_layers
 from lamella.view.server.prompts import Prompter
+from lamella.view.server.scans.scan_pool import ScanPool
 from lamella.view.server.slide_pool import SlidePool
 from lamella.view.server.tile_memory import TileMemory
 
@@ -27,6 +28,7 @@ class Served:
         author: Under whose name the page saves at first.
         prompter: Answers prompts; None with the reason in `no_prompter`.
         no_prompter: Why there is none.
+        scans: Open volumes and films.
     """
 
     catalogue: Catalogue
@@ -36,6 +38,7 @@ class Served:
     author: str = "anonymous"
     prompter: Prompter | None = None
     no_prompter: str = ""
+    scans: ScanPool = field(default_factory=ScanPool)
     _layers: dict[str, tuple[Mapping[str, Layer], list[str]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

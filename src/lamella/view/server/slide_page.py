@@ -10,6 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lamella.errors import SlideError
+from lamella.geometry import Frame
+from lamella.view.server.catalogue.items import SlideItem
+from lamella.view.server.layers.contract import LayerInfo
 from lamella.view.server.pages import page
 from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.served import Served
@@ -19,12 +22,18 @@ def slide_page(request: Request) -> Response:
     """GET /slide/{slide}."""
     served: Served = request.app.state.served
     item = served.slide(request.path_params["slide"])
+    if item.refused:
+        return page(request, "refused.html", title=item.name, reason=item.refused)
     try:
-        with served.slides.slide(item.id):
-            pass
+        with served.slides.slide(item.id) as slide:
+            frame = slide.frame
+        layers, refused = served.layers(item.id)
     except SlideError as error:
-        return page(request, "refused.html", 200, title=item.name, reason=str(error))
-    return page(request, "slide.html", item=item)
+        return page(request, "refused.html", title=item.name, reason=str(error))
+    groups: dict[str, list[LayerInfo]] = {}
+    for layer in layers.values():
+        groups.setdefault(layer.info.group, []).append(layer.info)
+    return page(request, "slide.html", item=item, facts=facts_of(item, frame), groups=groups, refused=refused)
 
 
 def slide_facts(request: Request) -> JSONResponse:
@@ -51,6 +60,18 @@ def slide_facts(request: Request) -> JSONResponse:
         "no_prompt": served.no_prompter,
     }
     return JSONResponse(facts)
+
+
+def facts_of(item: SlideItem, frame: Frame) -> dict[str, str]:
+    """What people want to know of a slide, label -> text: its size and spacing, then what the index found."""
+    width_mm, height_mm = (length / 1000 for length in frame.size_um)
+    even = abs(frame.mpp_x / frame.mpp_y - 1) < 1e-3  # beyond it three digits differ
+    spacing = f"{frame.mpp_x:.4g}" if even else f"{frame.mpp_x:.4g} x {frame.mpp_y:.4g}"
+    return {
+        "Size": f"{width_mm:.1f} x {height_mm:.1f} mm, {frame.width_px:,} x {frame.height_px:,} pixels",
+        "Spacing": f"{spacing} µm per pixel",
+        **item.facts,
+    }
 
 
 ROUTES = [Route("/slide/{slide}", slide_page), Route("/api/slides/{slide}", slide_facts)]

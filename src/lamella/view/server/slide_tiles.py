@@ -1,31 +1,62 @@
-"""Tiles of slides, straight from the slide readers."""
+"""Addresses of the tiles of slides and of their thumbnails, straight from the slide readers."""
 
 from __future__ import annotations
 
-import simplejpeg
+import hashlib
+from collections.abc import Callable, Hashable
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lamella.view.server.pyramid import Pyramid
+from lamella.slides.slide import Slide
+from lamella.view.server.catalogue.items import SlideItem
+from lamella.view.server.error_tile import error_answer
+from lamella.view.server.pyramid import TILE_PX
 from lamella.view.server.served import Served
+from lamella.view.server.tile_pixels import QUALITY, SUBSAMPLING, thumbnail_jpeg, tile_jpeg
 
-_QUALITY = 85
+THUMBNAIL_PX = 256  # a card of the gallery at two display pixels each
+# A browser asks whether its copy still holds, and is told so without a pixel being read. Not longer: another slide may
+# stand at the same address tomorrow.
+_ASK_AGAIN = "private, no-cache"
 
 
-def slide_tile(request: Request) -> Response:
-    """GET /api/slides/{slide}/tiles/{level}/{column}_{row}.jpg."""
-    served: Served = request.app.state.served
+async def slide_tile(request: Request) -> Response:
+    """GET api/slides/{slide}/tiles/{level}/{column}_{row}.jpg."""
     at = request.path_params
-    key = (at["slide"], at["level"], at["column"], at["row"])
-    tile = served.tiles.get(key)
-    if tile is None:
-        with served.slides.slide(at["slide"]) as slide:
-            box, _, _ = Pyramid.over(slide.frame).tile(at["level"], at["column"], at["row"])
-            pixels = slide.read(box, slide.mpp * 2 ** (Pyramid.over(slide.frame).max_level - at["level"])).pixels
-        tile = simplejpeg.encode_jpeg(pixels, _QUALITY)
-        served.tiles.put(key, tile)
-    return Response(tile, media_type="image/jpeg")
+    return await _picture(request, partial(tile_jpeg, level=at["level"], column=at["column"], row=at["row"]), TILE_PX)
 
 
-ROUTES = [Route("/api/slides/{slide}/tiles/{level:int}/{column:int}_{row:int}.jpg", slide_tile)]
+async def slide_thumbnail(request: Request) -> Response:
+    """GET api/slides/{slide}/thumbnail.jpg: the longer side has 256 pixels."""
+    return await _picture(request, partial(thumbnail_jpeg, max_px=THUMBNAIL_PX), THUMBNAIL_PX)
+
+
+async def _picture(request: Request, make: Callable[[Slide], bytes], side_px: int) -> Response:
+    """A JPEG of a slide from memory, or made in a thread in turn; an error tile where the slide cannot be read."""
+    served: Served = request.app.state.served
+    item = served.slide(request.path_params["slide"])
+    kept_as: Hashable = request.url.path
+    jpeg = served.tiles.get(kept_as)
+    if jpeg is None:
+        try:
+            jpeg = await served.slides.in_turn(partial(_made, served, item, make))
+        except (KeyError, IndexError):
+            raise  # no such tile
+        except Exception as error:  # noqa: BLE001 - a tile that is left out would look like glass, whatever the cause
+            return error_answer(request, (side_px, side_px), error)
+        served.tiles.put(kept_as, jpeg)
+    return Response(jpeg, media_type="image/jpeg")
+
+
+def _made(served: Served, item: SlideItem, make: Callable[[Slide], bytes]) -> bytes:
+    with served.slides.slide(item.id) as slide:
+        return make(slide)
+
+
+ROUTES = [
+    Route("/api/slides/{slide}/tiles/{level:int}/{column:int}_{row:int}.jpg", slide_tile),
+    Route("/api/slides/{slide}/thumbnail.jpg", slide_thumbnail),
+]

@@ -1,24 +1,37 @@
-// The slide in OpenSeadragon.
+// The slide in OpenSeadragon, and places on it.
 import {root} from "./ask.js";
 
 const OpenSeadragon = globalThis.OpenSeadragon;
 
 // Slides and layers share one grid of tiles; `address(level, column, row)` names a tile of one of them.
 export function tileSource(slide, address) {
+  const tiles = Math.max(slide.width_px0, slide.height_px0) / slide.tile_px;
   return {
     width: slide.width_px0, height: slide.height_px0, tileSize: slide.tile_px, tileOverlap: 0,
-    minLevel: 0, maxLevel: slide.max_level, getTileUrl: address,
+    minLevel: Math.max(0, slide.max_level - Math.ceil(Math.log2(Math.max(tiles, 1)))), // below, all is in one tile
+    maxLevel: slide.max_level, getTileUrl: address,
   };
 }
 
-export function openViewer(element, slide) {
-  return OpenSeadragon({
-    element,
+// Resolves when the slide's grid is known; its tiles still come.
+export async function openViewer(element, slide, navigator = true) {
+  const viewer = OpenSeadragon({
+    element, drawer: "canvas", // needs no graphics card, and its pixels can be read back
     tileSources: tileSource(slide, (level, x, y) => `${root}api/slides/${slide.id}/tiles/${level}/${x}_${y}.jpg`),
-    showNavigationControl: false, showNavigator: true,
+    showNavigationControl: false, showNavigator: navigator, navigatorPosition: "TOP_RIGHT", navigatorAutoFade: false,
+    navigatorSizeRatio: 0.18, navigatorOpacity: 1, navigatorBackground: "#fff", navigatorBorderColor: "#868e96",
+    navigatorDisplayRegionColor: "#0b7285",
     maxZoomPixelRatio: 2, // two display pixels for each of the slide's
+    visibilityRatio: 0.2, animationTime: 0.5, imageLoaderLimit: 8, maxImageCacheCount: 600,
+    subPixelRoundingForTransparency: {"*": OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS}, // no seams in layers
+    silenceMultiImageWarnings: true, // all of them lie on the slide's own grid
     gestureSettingsMouse: {clickToZoom: false},
   });
+  await new Promise((done) => viewer.addOnceHandler("open", done));
+  viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys.js knows them
+  viewer.canvas.setAttribute("role", "application");
+  viewer.canvas.setAttribute("aria-label", `${slide.name}: arrow keys move, plus and minus zoom, ? lists all keys`);
+  return viewer;
 }
 
 // Places on the slide, in level-0 pixels.
@@ -35,4 +48,9 @@ export function boxInView(viewer) {
 export function goTo(viewer, [x0, y0, x1, y1], immediately = false) {
   const box = viewer.viewport.imageToViewportRectangle(x0, y0, x1 - x0, y1 - y0);
   viewer.viewport.fitBounds(box, immediately);
+}
+
+// Display pixels of one level-0 pixel.
+export function zoomOf(viewer, now = true) {
+  return viewer.viewport.viewportToImageZoom(viewer.viewport.getZoom(now));
 }

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lamella.geometry import Box
+from lamella.geometry import Box, Frame
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Legend:
         low: Least value, in `unit`.
         high: Largest value.
         unit: Of the values.
+        stops: Even steps of the colour map from `low` to `high`, "#rrggbb", to draw the legend's bar with.
+        bare: What the layer leaves bare, in words: such as where nobody looked.
     """
 
     classes: Sequence[tuple[str, str]] = ()
@@ -45,11 +47,14 @@ class Legend:
     low: float = 0.0
     high: float = 1.0
     unit: str = ""
+    stops: Sequence[str] = ()
+    bare: str = ""
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What the page is told of a layer.
+    """What the page is told of a layer. Its legend names what can be chosen; the range of a channel of which values are
+    not read yet is only known to `Layer.legend`.
 
     Attributes:
         id: Stands in URLs, unique for its slide.
@@ -92,10 +97,29 @@ class ObjectsInView:
 
 
 class Layer(Protocol):
-    """Something laid over one slide. Several threads ask it at once."""
+    """Something laid over one slide. Several threads ask it at once.
+
+    Attributes:
+        info: What the page is told.
+        frame: Level 0 of its slide as it is shown.
+    """
+
+    info: LayerInfo
+    frame: Frame
 
     @property
-    def info(self) -> LayerInfo: ...
+    def settled(self) -> bool:
+        """Whether its tiles stay as they are and may be kept; False while its file is still being read."""
+        ...
+
+    def legend(self, look: Look) -> Legend:
+        """The colours of a look: range, unit and stops of its channel.
+
+        Raises:
+            KeyError: There is no such channel or colour map.
+            LamellaError: Its file is damaged.
+        """
+        ...
 
     def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
         """(height_px, width_px, 4) uint8: the layer's colours over a box of level-0 pixels; alpha 0 where it has none.
@@ -103,6 +127,7 @@ class Layer(Protocol):
         Each pixel shows the raster at the pixel's centre (nearest): labels stay crisp, and nothing is invented.
 
         Raises:
+            KeyError: There is no such channel or colour map.
             LamellaError: Its file is damaged: the page shows an error tile, never nothing.
         """
         ...

@@ -1,7 +1,123 @@
-"""Tiles, objects and channels of layers."""
+"""Tiles, objects, channels and legends of layers."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import math
+from dataclasses import asdict
+
+import numpy as np
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-ROUTES: list[Route] = []
+from lamella.errors import LamellaError
+from lamella.geometry import Box
+from lamella.view.server.error_tile import error_answer
+from lamella.view.server.layers.contract import Layer, Look
+from lamella.view.server.pyramid import Pyramid
+from lamella.view.server.served import Served
+
+_MOST_OBJECTS = 5000  # outlines in one answer: more than a browser draws at once
+_MOST_NAMES = 200
+# Another prediction may stand at the same address tomorrow: browsers ask each time whether their copy still holds.
+_ASK_AGAIN = "private, no-cache"
+_QUICKEST = 1  # compression of PNG: higher levels take many times as long over loopback, for tiles hardly smaller
+
+
+def layer_tile(request: Request) -> Response:
+    """GET /api/slides/{slide}/layers/{layer}/tiles/{level}/{column}_{row}.png?channel=&map=&low=&high=."""
+    served, layer = _asked(request)
+    at, look = request.path_params, _look(request)
+    key = ("layer", at["slide"], at["layer"], at["level"], at["column"], at["row"], look)
+    tile = served.tiles.get(key)
+    if tile is None:
+        box, width_px, height_px = Pyramid.over(layer.frame).tile(at["level"], at["column"], at["row"])
+        settled = layer.settled  # asked first: what settles meanwhile is painted again
+        try:
+            tile = as_png(layer.tile(box, width_px, height_px, look))
+        except KeyError:
+            raise  # no such channel or colour map
+        except Exception as error:  # noqa: BLE001 - a tile that is left out would look as if nothing were there
+            return error_answer(request, (width_px, height_px), error)
+        if not settled:
+            return Response(tile, media_type="image/png", headers={"cache-control": "no-store"})
+        served.tiles.put(key, tile)
+    return answer(request, tile)
+
+
+def layer_objects(request: Request) -> JSONResponse:
+    """GET /api/slides/{slide}/layers/{layer}/objects?x0=&y0=&x1=&y1=&limit=: those that touch the box."""
+    _, layer = _asked(request)
+    box = Box(*(_number(request, name) or 0.0 for name in ("x0", "y0", "x1", "y1")))
+    limit = _whole(request, _MOST_OBJECTS)
+    return JSONResponse(asdict(layer.objects(box, limit)))
+
+
+def layer_channels(request: Request) -> JSONResponse:
+    """GET /api/slides/{slide}/layers/{layer}/channels?search=&limit=."""
+    _, layer = _asked(request)
+    return JSONResponse({"channels": list(layer.search(request.query_params.get("search", ""), _whole(request, 200)))})
+
+
+def layer_legend(request: Request) -> JSONResponse:
+    """GET /api/slides/{slide}/layers/{layer}/legend?channel=&map=&low=&high=: range and colours of a channel."""
+    _, layer = _asked(request)
+    return JSONResponse(asdict(layer.legend(_look(request))))
+
+
+def answer(request: Request, tile: bytes) -> Response:
+    """A tile, or word that the browser's own copy of it still holds."""
+    tag = f'"{hashlib.blake2s(tile, digest_size=12).hexdigest()}"'
+    headers = {"etag": tag, "cache-control": _ASK_AGAIN}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(tile, media_type="image/png", headers=headers)
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """(H, W, 4) uint8 as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=_QUICKEST)
+    return file.getvalue()
+
+
+def _asked(request: Request) -> tuple[Served, Layer]:
+    served: Served = request.app.state.served
+    layers, _ = served.layers(request.path_params["slide"])
+    return served, layers[request.path_params["layer"]]
+
+
+def _look(request: Request) -> Look:
+    asked = request.query_params
+    return Look(asked.get("channel", ""), asked.get("map", ""), _number(request, "low"), _number(request, "high"))
+
+
+def _number(request: Request, name: str) -> float | None:
+    """A number of the query; None if it is absent or empty."""
+    text = request.query_params.get(name, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise LamellaError(name, f"{text[:40]!r} is no number", "Give a number.")
+    return value
+
+
+def _whole(request: Request, most: int) -> int:
+    number = _number(request, "limit")
+    return most if number is None else int(min(max(number, 0), most))
+
+
+_LAYER = "/api/slides/{slide}/layers/{layer}"
+ROUTES = [
+    Route(_LAYER + "/tiles/{level:int}/{column:int}_{row:int}.png", layer_tile),
+    Route(_LAYER + "/objects", layer_objects),
+    Route(_LAYER + "/channels", layer_channels),
+    Route(_LAYER + "/legend", layer_legend),
+]

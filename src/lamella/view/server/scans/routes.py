@@ -2,6 +2,123 @@
 
 from __future__ import annotations
 
+import io
+import math
+
+import simplejpeg
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-ROUTES: list[Route] = []
+from lamella.errors import LamellaError
+from lamella.view.planes import PLANES
+from lamella.view.server.catalogue.items import ScanItem
+from lamella.view.server.pages import page
+from lamella.view.server.scans.film import SeenFilm
+from lamella.view.server.scans.scan_pool import Seen
+from lamella.view.server.scans.volume import SeenVolume
+
+_QUALITY = 92  # of frames: no blocks to be seen
+# Addresses carry the file's time, so a picture stays right for as long as it is asked for.
+_KEPT = {"cache-control": "private, max-age=3600"}
+_AXIS_LETTERS = "zyx"  # of (Z, Y, X)
+# Where each axis begins and ends, for the labels of the sliders.
+_FROM_TO = {"z": "from feet to head", "y": "from back to front", "x": "from left to right"}
+
+
+def scan_page(request: Request) -> Response:
+    """GET /scan/{scan}. What the scan holds is asked for by the page: reading it may take seconds."""
+    planes = [
+        {
+            "name": name,
+            "through": _AXIS_LETTERS[axis],
+            "down": _AXIS_LETTERS[rows],
+            "across": _AXIS_LETTERS[columns],
+            "edges": dict(zip(("left", "right", "top", "bottom"), edges, strict=True)),
+            "from_to": _FROM_TO[_AXIS_LETTERS[axis]],
+        }
+        for name, (axis, edges, (rows, columns)) in PLANES.items()
+    ]
+    return page(request, "scan.html", item=_item(request), planes=planes)
+
+
+def scan_facts(request: Request) -> JSONResponse:
+    """GET /api/scans/{scan}: sizes, windows, masks, where to begin."""
+    item = _item(request)
+    return JSONResponse(_seen(request).facts | {"version": str(item.path.stat().st_mtime_ns)})
+
+
+def scan_plane(request: Request) -> Response:
+    """GET /api/scans/{scan}/planes/{axis}/{at}.png?channel=&level=&width=."""
+    at, volume = request.path_params, _volume(request)
+    level, width = _number(request, "level"), _number(request, "width")
+    if width <= 0:
+        raise LamellaError("the window", f"its width is {width:g}", "Give one above 0.")
+    low, high = level - width / 2, level + width / 2
+    grey = volume.plane(at["axis"], at["at"], int(_number(request, "channel", 0)), low, high)
+    return _png(Image.fromarray(grey))
+
+
+def mask_plane(request: Request) -> Response:
+    """GET /api/scans/{scan}/masks/{mask}/planes/{axis}/{at}.png."""
+    at = request.path_params
+    return _png(Image.fromarray(_volume(request).mask_plane(at["mask"], at["axis"], at["at"])))
+
+
+def scan_values(request: Request) -> JSONResponse:
+    """GET /api/scans/{scan}/values?x=&y=&z=&channel=: what lies at a voxel."""
+    x, y, z = (int(_number(request, axis)) for axis in "xyz")
+    return JSONResponse({"text": _volume(request).at(x, y, z, int(_number(request, "channel", 0)))})
+
+
+def scan_frame(request: Request) -> Response:
+    """GET /api/scans/{scan}/frames/{at}.jpg."""
+    seen = _seen(request)
+    if not isinstance(seen, SeenFilm):
+        raise KeyError("frames")
+    frame = seen.frame(request.path_params["at"])
+    return Response(simplejpeg.encode_jpeg(frame, _QUALITY), media_type="image/jpeg", headers=_KEPT)
+
+
+def _item(request: Request) -> ScanItem:
+    return request.app.state.served.catalogue.scans[request.path_params["scan"]]
+
+
+def _seen(request: Request) -> Seen:
+    return request.app.state.served.scans.scan(_item(request))
+
+
+def _volume(request: Request) -> SeenVolume:
+    seen = _seen(request)
+    if not isinstance(seen, SeenVolume):
+        raise KeyError("planes")
+    return seen
+
+
+def _number(request: Request, name: str, default: float | None = None) -> float:
+    text = request.query_params.get(name)
+    try:
+        number = float(text) if text is not None else default
+    except ValueError:
+        number = None
+    if number is None or not math.isfinite(number):
+        raise LamellaError(f"{name}={text}", "it is no number", "Give one.")
+    return number
+
+
+def _png(image: Image.Image) -> Response:
+    packed = io.BytesIO()
+    image.save(packed, "PNG", compress_level=1)  # over loopback the time to pack is what counts
+    return Response(packed.getvalue(), media_type="image/png", headers=_KEPT)
+
+
+_SCAN = "/api/scans/{scan}"
+ROUTES = [
+    Route("/scan/{scan}", scan_page),
+    Route(_SCAN, scan_facts),
+    Route(_SCAN + "/planes/{axis}/{at:int}.png", scan_plane),
+    Route(_SCAN + "/masks/{mask:int}/planes/{axis}/{at:int}.png", mask_plane),
+    Route(_SCAN + "/values", scan_values),
+    Route(_SCAN + "/frames/{at:int}.jpg", scan_frame),
+]

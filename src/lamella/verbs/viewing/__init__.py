@@ -1,0 +1,1 @@
+"""Parts of `lamella view` that the viewer itself may not import."""

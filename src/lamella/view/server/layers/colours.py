@@ -1,0 +1,66 @@
+"""Colours of values and of classes, as tables by number: a tile is painted by looking up each of its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import matplotlib
+import numpy as np
+
+from lamella.view.marks import Colour
+
+# Even steps of lightness, which colour-blind readers see, too: Nunez et al., PLoS ONE 13(7), 2018 (cividis), and
+# van der Walt and Smith, SciPy 2015 (the others). RdBu for values of two signs: white is zero.
+SEQUENTIAL = ("viridis", "magma", "inferno", "cividis")
+SIGNED = "RdBu"
+MAPS = (*SEQUENTIAL, SIGNED)
+_STOPS = 17  # of a legend's bar: browsers draw straight lines between them
+
+
+@lru_cache(maxsize=len(MAPS))
+def table(name: str) -> np.ndarray:
+    """(256, 4) uint8: a colour map from its low to its high end, opaque.
+
+    Raises:
+        KeyError: It is none of `MAPS`.
+    """
+    if name not in MAPS:
+        raise KeyError(name)
+    # Reversed, so that red is high: as expression and attention are drawn everywhere.
+    colour_map = matplotlib.colormaps["RdBu_r" if name == SIGNED else name]
+    return (colour_map(np.arange(256) / 255.0) * 255 + 0.5).astype(np.uint8)
+
+
+def stops(name: str) -> list[str]:
+    """Even steps of a colour map, "#rrggbb"."""
+    rows = np.linspace(0, 255, _STOPS).round().astype(int)
+    return ["#{:02x}{:02x}{:02x}".format(*row[:3]) for row in table(name)[rows]]
+
+
+def painted(values: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
+    """(h, w) numbers as (h, w, 4) uint8; beyond the range the ends' colours go on, NaN is transparent."""
+    known = np.isfinite(values)
+    span = high - low if high > low else 1.0
+    shares = np.where(known, (values.astype(np.float32) - low) / span, 0)
+    pixels = table(name)[(shares * 255 + 0.5).clip(0, 255).astype(np.uint8)]
+    pixels[~known] = 0
+    return pixels
+
+
+def class_lookup(colours: Mapping[int, Colour]) -> np.ndarray:
+    """(256, 4) uint8 by value: opaque in its colour, or transparent where it has none."""
+    found = np.zeros((256, 4), np.uint8)
+    for value, colour in colours.items():
+        found[value] = (*colour, 255)
+    return found
+
+
+def empty_tile(width_px: int, height_px: int) -> np.ndarray:
+    """(height_px, width_px, 4) uint8, transparent."""
+    return np.zeros((height_px, width_px, 4), np.uint8)
+
+
+def web_classes(names: Sequence[str], colours: Mapping[str, Colour]) -> list[tuple[str, str]]:
+    """(name, "#rrggbb") as legends have them."""
+    return [(name, "#{:02x}{:02x}{:02x}".format(*colours[name])) for name in names]
