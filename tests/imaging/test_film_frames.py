@@ -69,8 +69,7 @@ def test_a_damaged_frame_is_an_error_and_the_others_are_shown(tmp_path):
     for number in range(COUNT):
         try:
             np.testing.assert_array_equal(frames.frame(number), whole[number])
-        except ImageError as error:
-            assert "damaged" in str(error)
+        except ImageError:
             damaged.append(number)
     assert 0 < len(damaged) <= 15  # up to the next key frame
     np.testing.assert_array_equal(frames.frame(3), whole[3])

@@ -135,6 +135,16 @@ def test_unequal_micrometres_in_x_and_y_give_square_output_pixels():
     assert np.abs(seen_y - (300 + (np.arange(100) + 0.5) * 4)).max() <= 4.1
 
 
+def test_a_box_is_read_at_a_given_number_of_pixels_whatever_their_micrometres():
+    """As a page needs it: the same scale in level-0 pixels along both axes."""
+    slide = slide_of(*NON_INTEGER, mpp=(0.5, 0.125))
+    region = slide.read(Box(200, 300, 600, 700), slide.mpp * 2, size_px=(200, 200))
+    assert (region.pixels.shape, region.level, region.output_mpp) == ((200, 200, 3), 1, 1.0)
+    seen_x, seen_y = places(region)
+    assert np.abs(seen_x - (200 + (np.arange(200) + 0.5) * 2)).max() <= 4.1
+    assert np.abs(seen_y - (300 + (np.arange(200) + 0.5) * 2)).max() <= 4.1
+
+
 # ---- padding --------------------------------------------------------------------------------------------------------
 
 

@@ -122,3 +122,11 @@ def serve_paths(serve, tmp_path) -> Callable[..., str]:
         return serve(Served(catalogue, SlidePool(catalogue.slides), TileMemory(), store, **more))
 
     return start
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Path:
+    """A folder with something of everything; read only."""
+    from tests.ui.study import make_study
+
+    return make_study(tmp_path_factory.mktemp("of_everything") / "study")

@@ -21,6 +21,8 @@ from lamella.engine.folder_lock import FolderLock, lock_folder
 from lamella.errors import OutputConflictError, storage_faults
 from lamella.formats.atomic import remove_parts, write_json, write_text
 
+MADE_BEFORE = "from_annotations"
+"""Subfolder of a data set that is made of what the user gave before its run's folder is claimed."""
 _CONFIG, _ORIGINS, _RUN = "config.yaml", "origins.json", "run.json"
 _SHOWN_DIFFERENCES = 12  # a message stays readable; the number of the rest is told
 _ABSENT = object()
@@ -113,7 +115,9 @@ def _claimed_before(folder: Path) -> bool:
         return True
     # Hidden files are leftovers of a write that was cut short, or the desktop's own.
     foreign = sorted(
-        path.name for path in folder.iterdir() if path.name not in (_ORIGINS, _RUN) and not path.name.startswith(".")
+        path.name
+        for path in folder.iterdir()
+        if path.name not in (_ORIGINS, _RUN, MADE_BEFORE) and not path.name.startswith(".")
     )
     if foreign:
         raise OutputConflictError(

@@ -111,6 +111,20 @@ def parse_features(thing: object, features: Iterable[Any]) -> Iterator[GeoObject
     yield from _checked(thing, _numbered(thing, enumerate(features, 1)))
 
 
+def objects_of(thing: object, number: int, feature: Any) -> Iterator[GeoObject]:
+    """The objects of one feature, for those who only draw them: outlines may cross themselves.
+
+    Args:
+        thing: Where it comes from, for messages.
+        number: Of the feature, for messages.
+        feature: As the json module gives it.
+
+    Raises:
+        LamellaError: As for `read_geojson`, but for crossings.
+    """
+    yield from (item for _, item in _numbered(thing, [(number, feature)]))
+
+
 def _checked(path: object, objects: Iterator[tuple[int, GeoObject]]) -> Iterator[GeoObject]:
     """Objects up to the first fault; crossings are looked for in many at once."""
     waiting: list[tuple[int, GeoObject]] = []

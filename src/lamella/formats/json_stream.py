@@ -11,10 +11,10 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from lamella.errors import LamellaError, first_line
 
@@ -29,15 +29,19 @@ _EXPORT_AGAIN = "Export it again."
 _EMPTY, _SPACE = "", " \t\n\r"
 
 
-def iterate_features(path: Path | str) -> Iterator[tuple[int, Any]]:
+def iterate_features(path: Path | str, taken: Callable[[int], None] | None = None) -> Iterator[tuple[int, Any]]:
     """Yield (number, value) of each feature, counted from 1; the value is as the json module gives it.
+
+    Args:
+        path: The file.
+        taken: Is told now and then how many of the file's bytes were taken, packed as they are.
 
     Raises:
         LamellaError: The file is missing, cut short, no JSON or no GeoJSON; the feature at fault is named by number.
     """
     try:
         with _unpacked(path) as file:
-            yield from _Stream(path, file).features()
+            yield from _Stream(path, file, taken).features()
     except FileNotFoundError as error:
         raise LamellaError(path, "the file does not exist", "Correct the path.") from error
     except EOFError as error:
@@ -49,7 +53,7 @@ def iterate_features(path: Path | str) -> Iterator[tuple[int, Any]]:
 
 
 @contextmanager
-def _unpacked(path: Path | str) -> Iterator[IO[str]]:
+def _unpacked(path: Path | str) -> Iterator[_Text]:
     with ExitStack() as stack:
         raw = stack.enter_context(open(path, "rb"))
         magic = raw.read(len(_ZIP_MAGIC))
@@ -64,14 +68,23 @@ def _unpacked(path: Path | str) -> Iterator[IO[str]]:
                 raise LamellaError(path, f"the archive holds {len(names)} GeoJSON files", "Give one slide's file.")
             stream = stack.enter_context(archive.open(names[0]))
         # utf-8-sig: some programs put a byte-order mark before the text.
-        yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig"))
+        text = stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig"))
+        yield _Text(text.read, raw.tell)
+
+
+class _Text(NamedTuple):
+    """The file unpacked, and how far it was taken packed."""
+
+    read: Callable[[int], str]
+    raw_bytes: Callable[[], int]
 
 
 class _Stream:
     """A window that slides over the text."""
 
-    def __init__(self, path: Path | str, file: IO[str]) -> None:
+    def __init__(self, path: Path | str, file: _Text, taken: Callable[[int], None] | None = None) -> None:
         self.path = path
+        self._taken = taken
         self._file = file
         self._text = ""
         self._at = 0
@@ -167,6 +180,8 @@ class _Stream:
             raise self._fault(f"it holds more than {_LONGEST_FEATURE >> 20} million characters, or a string has no end")
         more = self._file.read(max(_CHUNK, len(kept)))
         self._ended = not more
+        if self._taken is not None:
+            self._taken(self._file.raw_bytes())
         self._text, self._at = kept + more, 0
 
     def _fault(self, cause: str) -> LamellaError:

@@ -1,7 +1,8 @@
 """`lamella adapt DATA -o runs/glands method.name=automatic`: train on masks.
 
 automatic: a model that labels every pixel by itself. prompted: a promptable model (SAM 2), fine-tuned with simulated
-clicks and boxes. The two answer different questions and are never judged in one table.
+clicks and boxes. The two answer different questions and are never judged in one table. DATA may be a folder of
+annotations that people drew in `lamella view`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from lamella.errors import ConfigError
 from lamella.verbs.adapting.automatic import AutomaticConfig, run_automatic
 from lamella.verbs.adapting.prompted import run_prompted
 from lamella.verbs.adapting.prompted_settings import PromptedConfig
+from lamella.verbs.annotated.roads import adaptable
 
 # method.name -> its settings; `lamella config adapt` prints them all.
 CONFIGS: dict[str, type[Settings]] = {"automatic": AutomaticConfig, "prompted": PromptedConfig}
@@ -30,4 +32,6 @@ def run(request: Request) -> int:
     if name not in CONFIGS:
         given = "" if name is None else f" {name!r} is none of them;"
         raise ConfigError([f"method.name:{given} say one of {', '.join(CONFIGS)}"], "adapt")
-    return _RUNS[str(name)](request, request.resolve(CONFIGS[str(name)]))
+    schema: type[Any] = CONFIGS[str(name)]
+    with adaptable(request, request.resolve(schema).config.data.mpp) as known:
+        return _RUNS[str(name)](known, known.resolve(schema))

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from lamella.config import Request, Resolved, Settings
+from lamella.data.drawn import DrawnSettings
 from lamella.engine.rundir import claim
 from lamella.errors import LamellaError, MissingExtraError, SlideError, StorageError
 from lamella.formats.placed_tiles import PlacedTiles
@@ -23,6 +24,7 @@ from lamella.slides.grid import read_tile_table
 from lamella.slides.index import IndexedSlide, SlideIndex
 from lamella.slides.placing import Stated, from_table, settle, slide_of, slides_by_name, stem
 from lamella.slides.tile_files import TABLES, read_tile_file, tables_by_slide, tile_files
+from lamella.verbs.annotated.roads import convert_annotations
 from lamella.verbs.exports import EXPORTS, Export, Target, to_geojson
 from lamella.verbs.expression_conversion import (
     EXPRESSION_TARGETS,
@@ -52,11 +54,13 @@ _NEXT_ANNDATA = "next: anndata.read_h5ad(...), or squidpy.pl.spatial_scatter"
 class Config(Settings):
     """Settings of `lamella convert`."""
 
-    to: Target | ExpressionTarget | None = None
+    to: Target | ExpressionTarget | Literal["masks"] | None = None
     """What to write; must be given. Of measured expression: expression (AnnData), spatialdata, or patches (labels cut
-    into tiles of 128 x 128 bins, and pictures of them)."""
+    into tiles of 128 x 128 bins, and pictures of them). Of annotations of `lamella view`: masks (images, masks and a
+    manifest for `lamella adapt`)."""
     mpp: Annotated[float, Field(gt=0)] | None = None
-    """Micrometres per pixel at which tiles are read, for files that do not say it."""
+    """Micrometres per pixel at which tiles are read, for files that do not say it; of masks: of the images, null takes
+    the slide's own."""
     tile_px: Annotated[int, Field(ge=1)] | None = None
     """Side of a tile in pixels, for files that do not say it."""
     place: Literal["corner", "centre"] | None = None
@@ -69,6 +73,8 @@ class Config(Settings):
     """Of expression: these genes, or those of a text file with one name a line; null: all."""
     scales_um: tuple[Annotated[float, Field(gt=0)], ...] = (2.0, 8.0, 32.0, 128.0)
     """Of patches: micrometres per pixel of the pictures."""
+    masks: DrawnSettings = DrawnSettings()
+    """Of masks: whose annotations, and how they become images."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,10 @@ def run(request: Request) -> int:
             "lamella convert",
             "it takes one file or folder of tiles, and to=...",
             "For example: lamella convert features -o out to=clam. Targets: "
-            f"{', '.join((*EXPORTS, *EXPRESSION_TARGETS))}.",
+            f"{', '.join((*EXPORTS, *EXPRESSION_TARGETS, 'masks'))}.",
         )
+    if config.to == "masks":
+        return convert_annotations(request, resolved, config.masks, config.mpp)
     if config.to in EXPRESSION_TARGETS:
         return _run_expression(request, resolved, config.to)
     source, index_folder = request.paths[0], request.options.get("index")

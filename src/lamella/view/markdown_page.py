@@ -26,20 +26,22 @@ _NUMBER = re.compile(r"[-+]?\d[\d.,]*( \[[^\]]+\])?")  # perhaps with its interv
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)  # of model cards: facts for the hub, in YAML
 
 
-def html_of(text: str, picture: Place) -> str:
+def html_of(text: str, picture: Place, deeper: int = 0) -> str:
     """HTML of a Markdown text; tables can be scrolled, by the keyboard as well.
 
     Args:
         text: CommonMark with tables; YAML before it is left out.
         picture: Where its pictures are; one that is None becomes its own caption.
+        deeper: Levels by which its headings are lowered, under a page's own.
     """
     # validateLink refuses javascript:, vbscript:, file: and data: but for pictures, and those are judged by `picture`.
     renderer = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
     tokens = renderer.parse(_FRONT_MATTER.sub("", text))
     heading = ""
     for place, token in enumerate(tokens):
-        if token.type == "heading_open":
-            heading = tokens[place + 1].content
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + deeper)}"
+            heading = tokens[place + 1].content if token.type == "heading_open" else heading
         elif token.type == "table_open":
             token.meta["about"] = heading
         elif token.type == "td_open" and _NUMBER.fullmatch(tokens[place + 1].content):

@@ -1,5 +1,7 @@
 """JPEG tiles against an independent decoder, with every way in which colours are stated."""
 
+import io
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -108,3 +110,64 @@ def test_another_size_than_the_tiles_is_an_error_before_memory_is_taken():
 def test_tables_that_are_no_stream_are_refused():
     with pytest.raises(ValueError, match="tables are damaged"):
         JpegTiles(32, 32, "YCbCr", b"\0\0\0\0")
+
+
+# ---- tiles as files of their own ------------------------------------------------------------------------------------
+
+
+def browser(stream):
+    """What a browser makes of it: Pillow reads markers as libjpeg does, and nothing tells it of the TIFF."""
+    image = Image.open(io.BytesIO(stream))
+    assert image.format == "JPEG"
+    return np.asarray(image.convert("RGB")).astype(int)
+
+
+def split_tables(stream):
+    """(the tables as a TIFF page keeps them, the stream without them)."""
+    tables, own, at = stream[:2], stream[:2], 2
+    while stream[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        if stream[at + 1] in (0xC4, 0xDB):
+            tables += stream[at:end]
+        else:
+            own += stream[at:end]
+        at = end
+    return tables + b"\xff\xd9", own + stream[at:]
+
+
+@pytest.mark.parametrize("strip", [(), (0xE0, 0xEE)])
+@pytest.mark.parametrize("colours", ["RGB", "YCbCr", "Gray"])
+def test_a_tile_becomes_a_file_of_the_same_colours(colours, strip):
+    stream = without(encoded(colours), *strip)
+    tiles = JpegTiles(48, 64, colours, None)
+    assert np.abs(browser(tiles.as_file(stream)) - tiles.decode(stream)).max() <= 2
+
+
+@pytest.mark.parametrize("colours", ["RGB", "YCbCr"])
+def test_tables_that_the_page_keeps_go_into_the_file(colours):
+    stream = encoded(colours)
+    tables, own = split_tables(without(stream, 0xE0, 0xEE))
+    tiles = JpegTiles(48, 64, colours, tables)
+    assert np.abs(browser(tiles.as_file(own)) - tiles.decode(own)).max() <= 2
+
+
+@pytest.mark.parametrize(("stated", "coded"), [("RGB", "YCbCr"), ("YCbCr", "RGB")])
+def test_a_tile_that_says_other_colours_than_its_page_is_no_file(stated, coded):
+    assert JpegTiles(48, 64, stated, None).as_file(encoded(coded)) is None
+
+
+@pytest.mark.parametrize(("code", "data"), [(0xE1, b"Exif\0\0"), (0xE2, b"ICC_PROFILE\0")])
+def test_a_tile_that_a_browser_would_turn_or_tint_is_no_file(code, data):
+    stream = encoded("YCbCr")
+    segment = bytes([0xFF, code]) + (len(data) + 2).to_bytes(2, "big") + data
+    assert JpegTiles(48, 64, "YCbCr", None).as_file(stream[:2] + segment + stream[2:]) is None
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_damaged_tile_is_no_file_but_an_error(share):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    stream = imagecodecs.jpeg8_encode(noise, level=95)
+    with pytest.raises(ValueError, match="."):
+        JpegTiles(48, 64, "YCbCr", None).as_file(stream[: int(len(stream) * share)])
+    with pytest.raises(ValueError, match="pixels instead of"):
+        JpegTiles(64, 64, "YCbCr", None).as_file(stream)

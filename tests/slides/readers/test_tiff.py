@@ -353,3 +353,17 @@ def ycbcr_of(tile):
     y = 0.299 * red + 0.587 * green + 0.114 * blue
     cb, cr = (blue - y) / 1.772 + 128, (red - y) / 1.402 + 128
     return np.stack([y, cb, cr], axis=-1).round().clip(0, 255).astype(np.uint8)
+
+
+def test_a_jpeg_is_handed_out_as_it_is_stored_for_just_one_whole_tile(tmp_path):
+    path = write(tmp_path / "a.tif", SMOOTH, compression="jpeg", compressionargs={"level": 95})
+    reader = TiffReader(path)
+    stored = reader.stored_jpeg(0, TILE, 0, TILE, TILE)
+    decoded = imagecodecs.jpeg8_decode(stored)
+    assert (decoded == reader.read_level(0, TILE, 0, TILE, TILE)).all()
+    for place in [(0, 1, TILE, TILE), (0, 0, TILE, 32), (192, 0, TILE, TILE), (192, 0, 11, TILE), (-TILE, 0, TILE, TILE)]:
+        assert reader.stored_jpeg(0, *place) is None
+    reader.close()
+    lossless = TiffReader(write(tmp_path / "b.tif", compression="lzw"))
+    assert lossless.stored_jpeg(0, 0, 0, TILE, TILE) is None
+    lossless.close()

@@ -72,7 +72,7 @@ class JpegTiles:
         """
         stream, colours = self._whole(data)
         if out is None:
-            out = np.empty((height // shrink, width // shrink, self.channels), np.uint8)
+            out = np.empty((self.height // shrink, self.width // shrink, self.channels), np.uint8)
         colourspace = "GRAY" if self.colours == "Gray" else "RGB"
         simplejpeg.decode_jpeg(
             stream, colourspace, min_height=out.shape[0], min_width=out.shape[1], min_factor=shrink, buffer=out

@@ -16,6 +16,8 @@ from lamella.view.server.safety import Guard, Safety
 from lamella.view.server.scans import routes as scans
 from lamella.view.server.served import Served
 
+STATIC_FILES = StaticFiles(directory=STATIC, follow_symlink=False)
+
 
 def make_app(served: Served, safety: Safety, prefix: str = "") -> Starlette:
     """The viewer as an ASGI application.
@@ -36,7 +38,7 @@ def make_app(served: Served, safety: Safety, prefix: str = "") -> Starlette:
         *prompts.ROUTES,
         *runs.ROUTES,
         *scans.ROUTES,
-        Mount("/static", StaticFiles(directory=STATIC)),
+        Mount("/static", STATIC_FILES),
     ]
     # Redirects to a missing slash would name a host, which behind a proxy is not this one.
     if prefix:

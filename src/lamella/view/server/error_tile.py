@@ -16,9 +16,9 @@ from lamella.view.marks import INK, font
 _LOG = logging.getLogger("lamella.view")
 # Amber and near-black, as on barriers: no stain and no layer's colour, and told apart by everybody.
 _AMBER, _STRIPE = (255, 193, 7), (66, 58, 30)
-_STRIPE_PX, _LETTERS_PX, _MARGIN_PX = 24, 12, 10
-_SMALLEST_WITH_TEXT_PX = 96  # below, three words would not fit
-_SAID_CHARACTERS = 180
+_STRIPE_PX, _LETTERS_PX, _LINE_GAP_PX, _MARGIN_PX = 24, 12, 4, 10
+_SMALLEST_WITH_TEXT_PX = 160  # below, few words would fit
+_SAID_CHARACTERS = 180  # the log has all of it
 
 
 def error_tile(size_px: tuple[int, int], text: str) -> bytes:
@@ -26,7 +26,7 @@ def error_tile(size_px: tuple[int, int], text: str) -> bytes:
 
     Args:
         size_px: (width, height) of the tile.
-        text: Why it cannot be read; cut where it is long, as the log has all of it.
+        text: Why it cannot be read; cut where it is long.
     """
     width, height = size_px
     image = Image.new("RGB", size_px, _AMBER)
@@ -59,11 +59,15 @@ def error_answer(request: Request, size_px: tuple[int, int], error: Exception) -
 
 def _write(draw: ImageDraw.ImageDraw, size_px: tuple[int, int], text: str) -> None:
     letters = font(_LETTERS_PX)
-    across = int((size_px[0] - 4 * _MARGIN_PX) / letters.getlength("n"))
-    said = textwrap.shorten("cannot be read: " + text, _SAID_CHARACTERS, placeholder=" ...")
-    lines = "\n".join(textwrap.wrap(said, across))
-    centre = size_px[0] / 2, size_px[1] / 2
-    left, top, right, bottom = draw.multiline_textbbox(centre, lines, letters, "mm")
+    across, down = (side - 4 * _MARGIN_PX for side in size_px)
+    lines = textwrap.wrap(
+        f"cannot be read: {text}"[:_SAID_CHARACTERS],
+        int(across / letters.getlength("m")),
+        max_lines=int(down / (_LETTERS_PX + _LINE_GAP_PX)),
+        placeholder=" ...",
+    )
+    said, centre = "\n".join(lines), (size_px[0] / 2, size_px[1] / 2)
+    left, top, right, bottom = draw.multiline_textbbox(centre, said, letters, "mm", _LINE_GAP_PX)
     plate = (left - _MARGIN_PX, top - _MARGIN_PX, right + _MARGIN_PX, bottom + _MARGIN_PX)
     draw.rectangle(plate, fill=(255, 255, 255), outline=INK)
-    draw.multiline_text(centre, lines, INK, letters, "mm")
+    draw.multiline_text(centre, said, INK, letters, "mm", _LINE_GAP_PX)

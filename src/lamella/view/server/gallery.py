@@ -14,18 +14,19 @@ from lamella.view.server.catalogue.items import LayerSource, SlideItem
 from lamella.view.server.pages import page
 from lamella.view.server.served import Served
 
-# What people call the kinds of `LayerSource`.
+# What people call the kinds of `LayerSource`, in the order in which they are listed.
 _KINDS = {
-    "index": "tissue",
-    "anchors": "anchors",
-    "features": "features",
     "prediction": "prediction",
-    "expression": "predicted expression",
     "weak": "weakly supervised prediction",
-    "objects": "outlines",
+    "expression": "predicted expression",
     "spots": "measured expression",
+    "objects": "outlines",
     "attention": "attention",
+    "features": "features",
+    "anchors": "anchors",
+    "index": "tissue",
 }
+_TITLES = 3  # folders named on a card; the slide's page has all of them
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,14 @@ def cards(served: Served) -> list[Card]:
 
 
 def _layers(sources: Sequence[LayerSource]) -> list[str]:
-    """Kind and folders of each, a line a kind."""
-    by_kind: dict[str, list[str]] = {}
-    for source in sources:
-        by_kind.setdefault(_KINDS[source.kind], []).append(source.title)
-    return [f"{kind}: {', '.join(sorted(set(titles)))}" for kind, titles in by_kind.items()]
+    """Folders, a line a kind."""
+    lines = []
+    for kind, name in _KINDS.items():
+        titles = sorted({source.title for source in sources if source.kind == kind})
+        more = f" and {len(titles) - _TITLES} more" if len(titles) > _TITLES else ""
+        if titles:
+            lines.append(f"{name}: {', '.join(titles[:_TITLES])}{more}")
+    return lines
 
 
 def gallery(request: Request) -> Response:

@@ -33,3 +33,8 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     root = "../" * (path.count("/") - 1) or "./"
     catalogue = request.app.state.served.catalogue
     return HTMLResponse(_TEMPLATES.get_template(template).render(root=root, catalogue=catalogue, **values), status)
+
+
+def fragment(template: str, **values: Any) -> str:
+    """HTML of a part of a page, for a script that puts it in place."""
+    return _TEMPLATES.get_template(template).render(**values)

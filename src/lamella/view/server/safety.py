@@ -10,6 +10,7 @@ Sources: Fetch Metadata Request Headers (W3C, 2023), Fetch (WHATWG), RFC 6265bis
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 import secrets
 from collections.abc import Sequence
@@ -45,6 +46,8 @@ class Safety:
 
     Attributes:
         hosts: Names that may stand in the Host header, without port, in lower case.
+        any_address: Whether any number (IP address) may stand there, too. No stranger's name is one, so that rebinding
+            is refused all the same; for a viewer that listens at all addresses of its machine.
         token: What every request must bring; none on the loopback address.
         max_body_bytes: Of a request.
     """
@@ -52,6 +55,11 @@ class Safety:
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     token: str = ""
     max_body_bytes: int = 32 << 20  # half a million corners of polygons as GeoJSON
+    any_address: bool = False
+
+    def is_called(self, host: str) -> bool:
+        """Whether a Host header may say so."""
+        return host in self.hosts or (self.any_address and _is_number(host))
 
 
 class TooLargeError(Exception):
@@ -84,7 +92,7 @@ class Guard:
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         """Why a request is not even looked at."""
         host = _host(headers)
-        if host is None or host not in self.safety.hosts:
+        if host is None or not self.safety.is_called(host):
             return _no(421, f"This viewer is not called {host or 'that'}; `hosts` names what else it may be called.")
         if _STRANGE.search(scope["path"]):
             return _no(404, "There is no such address.")
@@ -174,6 +182,14 @@ def _host(headers: Headers) -> str | None:
         return None
     match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d+)?", hosts[0].strip().lower())
     return match[1].rstrip(".") if match else None
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _may_ask(scope: Scope, headers: Headers) -> bool:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from lamella.errors import SlideError
 from lamella.geometry import Frame
 from lamella.view.server.catalogue.items import SlideItem
-from lamella.view.server.layers.contract import LayerInfo
+from lamella.view.server.layers.contract import LayerInfo, Look
 from lamella.view.server.pages import page
 from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.served import Served
@@ -33,7 +33,10 @@ def slide_page(request: Request) -> Response:
     groups: dict[str, list[LayerInfo]] = {}
     for layer in layers.values():
         groups.setdefault(layer.info.group, []).append(layer.info)
-    return page(request, "slide.html", item=item, facts=facts_of(item, frame), groups=groups, refused=refused)
+    asking = {"prompt": served.prompter and served.prompter.name, "no_prompt": served.no_prompter}
+    return page(
+        request, "slide.html", item=item, facts=facts_of(item, frame), groups=groups, refused=refused, **asking
+    )
 
 
 def slide_facts(request: Request) -> JSONResponse:
@@ -62,16 +65,30 @@ def slide_facts(request: Request) -> JSONResponse:
     return JSONResponse(facts)
 
 
+def layer_range(request: Request) -> Response:
+    """GET /slide/{slide}/layers/{layer}/range?channel=&map=&low=&high=: a piece of the page, the colours of a channel."""
+    served: Served = request.app.state.served
+    layers, _ = served.layers(request.path_params["slide"])
+    asked = {name: request.query_params.get(name, "") for name in ("channel", "map", "low", "high")}
+    layer = layers[request.path_params["layer"]]
+    legend = layer.legend(Look(asked["channel"], asked["map"]))
+    return page(request, "slide_range.html", layer=layer.info, legend=legend, asked=asked)
+
+
 def facts_of(item: SlideItem, frame: Frame) -> dict[str, str]:
     """What people want to know of a slide, label -> text: its size and spacing, then what the index found."""
     width_mm, height_mm = (length / 1000 for length in frame.size_um)
     even = abs(frame.mpp_x / frame.mpp_y - 1) < 1e-3  # beyond it three digits differ
     spacing = f"{frame.mpp_x:.4g}" if even else f"{frame.mpp_x:.4g} x {frame.mpp_y:.4g}"
     return {
-        "Size": f"{width_mm:.1f} x {height_mm:.1f} mm, {frame.width_px:,} x {frame.height_px:,} pixels",
-        "Spacing": f"{spacing} µm per pixel",
+        "size": f"{frame.width_px} x {frame.height_px} px, {width_mm:.3g} x {height_mm:.3g} mm",
+        "spacing": f"{spacing} µm per px",
         **item.facts,
     }
 
 
-ROUTES = [Route("/slide/{slide}", slide_page), Route("/api/slides/{slide}", slide_facts)]
+ROUTES = [
+    Route("/slide/{slide}", slide_page),
+    Route("/slide/{slide}/layers/{layer}/range", layer_range),
+    Route("/api/slides/{slide}", slide_facts),
+]

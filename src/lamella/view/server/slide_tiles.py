@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable
 from functools import partial
 
@@ -11,11 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lamella.slides.slide import Slide
-from lamella.view.server.catalogue.items import SlideItem
 from lamella.view.server.error_tile import error_answer
 from lamella.view.server.pyramid import TILE_PX
 from lamella.view.server.served import Served
-from lamella.view.server.tile_pixels import QUALITY, SUBSAMPLING, thumbnail_jpeg, tile_jpeg
+from lamella.view.server.tile_pixels import QUALITY, thumbnail_jpeg, tile_jpeg
 
 THUMBNAIL_PX = 256  # a card of the gallery at two display pixels each
 # A browser asks whether its copy still holds, and is told so without a pixel being read. Not longer: another slide may
@@ -38,21 +36,25 @@ async def _picture(request: Request, make: Callable[[Slide], bytes], side_px: in
     """A JPEG of a slide from memory, or made in a thread in turn; an error tile where the slide cannot be read."""
     served: Served = request.app.state.served
     item = served.slide(request.path_params["slide"])
-    kept_as: Hashable = request.url.path
-    jpeg = served.tiles.get(kept_as)
+    stamp = served.slides.stamp(item.id)
+    headers = {"cache-control": _ASK_AGAIN, "etag": f'"{stamp}-{QUALITY}"'}
+    if stamp and request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    key: Hashable = (request.url.path, stamp)
+    jpeg = served.tiles.get(key)
     if jpeg is None:
         try:
-            jpeg = await served.slides.in_turn(partial(_made, served, item, make))
-        except (KeyError, IndexError):
+            jpeg = await served.slides.in_turn(partial(_made, served, item.id, make))
+        except IndexError:
             raise  # no such tile
         except Exception as error:  # noqa: BLE001 - a tile that is left out would look like glass, whatever the cause
             return error_answer(request, (side_px, side_px), error)
-        served.tiles.put(kept_as, jpeg)
-    return Response(jpeg, media_type="image/jpeg")
+        served.tiles.put(key, jpeg)
+    return Response(jpeg, headers=headers, media_type="image/jpeg")
 
 
-def _made(served: Served, item: SlideItem, make: Callable[[Slide], bytes]) -> bytes:
-    with served.slides.slide(item.id) as slide:
+def _made(served: Served, slide_id: str, make: Callable[[Slide], bytes]) -> bytes:
+    with served.slides.slide(slide_id) as slide:
         return make(slide)
 
 

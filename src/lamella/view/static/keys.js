@@ -1,28 +1,25 @@
-// Buttons and keys do the same things; the list of keys is in the page's help.
+// Keys, and the buttons that do the same; the page's help lists them.
 export function steer(viewer, layers) {
   const {viewport} = viewer;
-  const {body, documentElement: whole} = document;
   const move = (x, y) => () => {
     const {width, height} = viewport.getBounds();
     viewport.panBy(new globalThis.OpenSeadragon.Point(x * width / 5, y * height / 5)).applyConstraints();
   };
   const zoom = (factor) => () => viewport.zoomBy(factor).applyConstraints();
   const does = {
-    in: zoom(1.5), out: zoom(1 / 1.5), home: () => viewport.goHome(),
-    left: move(-1, 0), right: move(1, 0), up: move(0, -1), down: move(0, 1),
-    fainter: () => layers.strengthen(-0.1), stronger: () => layers.strengthen(0.1),
-    panel: () => body.classList.toggle("bare"),
-    full: () => (document.fullscreenElement ? document.exitFullscreen() : whole.requestFullscreen()),
-    help: () => document.getElementById("help").showModal(),
+    "+": zoom(1.5), "=": zoom(1.5), "-": zoom(1 / 1.5), 0: () => viewport.goHome(),
+    ArrowLeft: move(-1, 0), ArrowRight: move(1, 0), ArrowUp: move(0, -1), ArrowDown: move(0, 1),
+    "[": () => layers.top()?.strengthen(-2), "]": () => layers.top()?.strengthen(2),
+    l: () => document.body.classList.toggle("bare"),
+    f: () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()),
+    "?": () => document.getElementById("help").showModal(),
   };
-  const keys = {ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down", "+": "in", "=": "in", "-": "out",
-    0: "home", "[": "fainter", "]": "stronger", l: "panel", f: "full", "?": "help"};
-  for (const button of document.querySelectorAll("[data-does]")) button.onclick = does[button.dataset.does];
+  for (const button of document.querySelectorAll("[data-key]")) button.onclick = does[button.dataset.key];
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog, [contenteditable]");
+    const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog");
     if (typing || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (!Object.hasOwn(keys, event.key)) return;
+    if (!Object.hasOwn(does, event.key)) return;
     event.preventDefault();
-    does[keys[event.key]]();
+    does[event.key]();
   });
 }

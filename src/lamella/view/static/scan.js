@@ -1,11 +1,11 @@
 // A volume in three linked planes, or a film: every picture comes from the server; this moves the cross and the sliders.
-import {ask, make, root, say} from "./ask.js";
+import {ask, root, say} from "./ask.js";
 
 const part = (name) => document.getElementById(name);
-const address = `api/scans/${document.querySelector("main").dataset.scan}`;
+const main = document.querySelector("main"), address = `api/scans/${main.dataset.scan}`;
 const at = (axis) => Number(part(`at-${axis}`).value);
+const count = (axis) => Number(part(`at-${axis}`).max) + 1;
 const pictures = [...document.querySelectorAll(".picture")];
-let facts;
 
 // Does one job at a time; of those that come meanwhile only the last is done.
 function latest(job) {
@@ -22,114 +22,78 @@ function latest(job) {
   };
 }
 
-function draw() {
-  say("");
-  const place = at("fourth"), {names, frame_ms: step} = facts;
-  const time = step ? `, ${(place * step / 1000).toFixed(2)} s` : "";
-  part("said-fourth").textContent = `${names[place]} of ${names.length}${time}`;
-  if (facts.kind === "video") return pictures[0].show(`${address}/frames/${place}.jpg?v=${facts.version}`);
-  for (const [axis, size] of Object.entries(facts.size)) part(`said-${axis}`).textContent = `${at(axis) + 1} of ${size}`;
-  const [level, width, mask] = ["level", "width", "mask"].map((name) => part(name).value);
-  const share = (axis) => `${100 * (1 - (at(axis) + .5) / facts.size[axis])}%`; // pictures run against their axes
-  return Promise.all(pictures.map((picture) => {
-    const {across, down, through} = picture.dataset, plane = `planes/${through}/${at(through)}.png`;
-    picture.querySelector(".upright").style.left = share(across);
-    picture.querySelector(".level").style.top = share(down);
-    Object.assign(picture.querySelector(".mask"), {hidden: !mask}).style.opacity = part("opacity").value;
-    if (mask) picture.showMask(`${address}/masks/${mask}/${plane}?v=${facts.version}`);
-    return picture.show(`${address}/${plane}?channel=${place}&level=${level}&width=${width}&v=${facts.version}`);
-  }));
+function shownBy(image) { // what the server says of a picture that does not come is told
+  return latest(async (url) => {
+    if (image.dataset.shown === url) return;
+    image.src = root + (image.dataset.shown = url);
+    await image.decode().catch(() => ask(url));
+  });
 }
 
 const tell = latest(async (x, y, z) => {
   part("value").textContent = (await ask(`${address}/values?x=${x}&y=${y}&z=${z}&channel=${at("fourth")}`)).text;
 });
-const move = () => Promise.all([draw(), facts.kind === "volume" && tell(at("x"), at("y"), at("z"))]);
+
+function draw() {
+  say("");
+  for (const {id} of document.querySelectorAll("output")) {
+    const axis = id.replace("said-", ""), time = axis === "fourth" && main.dataset.step * at(axis) / 1000;
+    part(id).textContent = `${at(axis) + 1} of ${count(axis)}${time ? `, ${time.toFixed(2)} s` : ""}`;
+  }
+  const look = new URLSearchParams(new FormData(part("look")));
+  if (main.dataset.kind === "video") return pictures[0].show(`${address}/frames/${at("fourth")}.jpg?${look}`);
+  const share = (axis) => `${100 * (1 - (at(axis) + .5) / count(axis))}%`; // pictures run against their axes
+  return Promise.all(pictures.map((picture) => {
+    const {across, down, through} = picture.dataset, plane = `planes/${through}/${at(through)}.png?${look}`;
+    picture.querySelector(".upright").style.left = share(across);
+    picture.querySelector(".level").style.top = share(down);
+    const mask = Object.assign(picture.querySelector(".mask"), {hidden: !part("mask")?.value});
+    mask.style.opacity = part("opacity")?.value;
+    if (!mask.hidden) picture.showMask(`${address}/masks/${part("mask").value}/${plane}`);
+    return picture.show(`${address}/${plane}&channel=${at("fourth")}`);
+  }));
+}
+
+const move = () => Promise.all([draw(), part("value") && tell(at("x"), at("y"), at("z"))]);
 
 function pointer(picture, event) { // the voxel under it; with a button down the cross goes there
   const {across, down, through} = picture.dataset, box = picture.getBoundingClientRect();
-  const along = (axis, share) => Math.min(facts.size[axis] - 1, Math.max(0, Math.floor(facts.size[axis] * (1 - share))));
+  const along = (axis, share) => Math.min(count(axis) - 1, Math.max(0, Math.floor(count(axis) * (1 - share))));
   const voxel = {
     [across]: along(across, (event.clientX - box.left) / box.width),
     [down]: along(down, (event.clientY - box.top) / box.height), [through]: at(through),
   };
-  if (!event.buttons) return void tell(voxel.x, voxel.y, voxel.z);
+  if (!event.buttons) return tell(voxel.x, voxel.y, voxel.z);
   for (const axis of "xyz") part(`at-${axis}`).value = voxel[axis];
-  move();
-}
-
-function preset() { // channels have ranges of their own
-  const chosen = (facts.windows[at("fourth")] ?? facts.windows[0])[part("window").selectedIndex];
-  if (chosen) [part("level").value, part("width").value] = [chosen.level, chosen.width].map((one) => +one.toPrecision(6));
+  return move();
 }
 
 async function play({target: button}) {
-  const playing = button.getAttribute("aria-pressed") !== "true";
-  button.setAttribute("aria-pressed", playing);
+  button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");
   while (button.getAttribute("aria-pressed") === "true") {
-    part("at-fourth").value = (at("fourth") + 1) % facts.names.length;
-    await Promise.all([draw(), new Promise((done) => setTimeout(done, facts.frame_ms ?? 100))]);
+    part("at-fourth").value = (at("fourth") + 1) % count("fourth");
+    await Promise.all([move(), new Promise((done) => setTimeout(done, main.dataset.step || 100))]);
   }
 }
 
-function showLabels() {
-  const chosen = facts.masks[part("mask").value];
-  part("labels").replaceChildren(...(chosen?.labels ?? []).map(({text, colour}) => {
-    const swatch = make("span", {className: "swatch"});
-    swatch.style.background = colour;
-    return make("li", {}, swatch, text);
-  }));
+for (const picture of pictures) {
+  const {through, ratio} = picture.dataset;
+  picture.style.aspectRatio = ratio;
+  picture.show = shownBy(picture.querySelector(".values"));
+  if (!through) continue;
+  picture.showMask = shownBy(picture.querySelector(".mask"));
+  picture.onpointerdown = picture.onpointermove = (event) => pointer(picture, event);
+  picture.onwheel = (event) => {
+    event.preventDefault();
+    part(`at-${through}`).value = at(through) - Math.sign(event.deltaY);
+    move();
+  };
 }
-
-function openVolume() {
-  const {mm, windows, masks} = facts;
-  part("planes").style.gridTemplateColumns = `${mm.x}fr ${mm.y}fr`;
-  part("planes").style.maxWidth = `calc((100vh - 14rem) * ${(mm.x + mm.y) / (mm.y + mm.z)})`;
-  for (const axis of "xyz") {
-    Object.assign(part(`at-${axis}`), {max: facts.size[axis] - 1, value: facts.at[axis], oninput: move});
-  }
-  part("window").append(...windows[0].map(({name}) => make("option", {text: name})), make("option", {text: "own"}));
-  part("window").onchange = () => { preset(); draw(); };
-  part("level").oninput = part("width").oninput = () => { part("window").value = "own"; draw(); };
-  part("masks").hidden = !masks.length;
-  part("mask").append(...masks.map(({name}, value) => make("option", {text: name, value})), make("option", {text: "none", value: ""}));
-  part("mask").onchange = () => { showLabels(); draw(); };
-  part("opacity").oninput = draw;
-  for (const picture of pictures) {
-    picture.onpointerdown = picture.onpointermove = (event) => pointer(picture, event);
-    picture.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      part(`at-${picture.dataset.through}`).value = at(picture.dataset.through) - Math.sign(event.deltaY);
-      move();
-    }, {passive: false});
-  }
-  preset();
-  showLabels();
+if (part("planes")) { // all in sight, with what stands above and below
+  const {columns, ratio} = part("planes").dataset;
+  Object.assign(part("planes").style, {gridTemplateColumns: columns, maxWidth: `calc((100vh - 21rem) * ${ratio})`});
 }
-
-function image(element) { // shows an address; what the server says of one that fails is told
-  return latest(async (url) => {
-    if (element.shown === url) return;
-    element.src = root + (element.shown = url);
-    await element.decode().catch(() => ask(url));
-  });
-}
-
-try {
-  facts = await ask(address);
-  for (const picture of pictures) {
-    picture.show = image(picture.querySelector(".values"));
-    if (picture.querySelector(".mask")) picture.showMask = image(picture.querySelector(".mask"));
-    picture.style.aspectRatio = `${facts.mm[picture.dataset.across ?? "x"]} / ${facts.mm[picture.dataset.down ?? "y"]}`;
-  }
-  part("fourth").hidden = facts.names.length < 2;
-  part("fourth-title").textContent = facts.fourth;
-  Object.assign(part("at-fourth"), {max: facts.names.length - 1, oninput: () => { if (facts.windows && part("window").value !== "own") preset(); move(); }});
-  part("play").onclick = play;
-  part("facts").append(...[...facts.said, ...facts.refused].map((text) => make("li", {text})));
-  if (facts.kind === "volume") openVolume();
-  part("shown").hidden = false;
-  await move();
-} catch (error) {
-  say(error.message, true);
-}
+main.oninput = move;
+part("play").onclick = play;
+part("look").onsubmit = (event) => event.preventDefault();
+await move();

@@ -19,10 +19,23 @@ try {
   showPlace(slide, viewer);
   keepAddress(slide, viewer, layers);
   compareLayers(part("layers"), slide, viewer, layers);
+  sayFaults(viewer);
   const annotations = await annotate(part("annotate"), slide, viewer);
+  globalThis.lamella.annotations = annotations;
   prompting(part("prompt"), slide, viewer, annotations);
   await showQueue(part("queue"), slide, viewer);
 } catch (error) {
   say(error.message, true);
   throw error;
+}
+
+// A tile that cannot be read comes as a hatched picture with an error's status; here its number is said.
+function sayFaults(viewer) {
+  let count = 0;
+  new PerformanceObserver((list) => {
+    const failed = list.getEntries().filter(({name, responseStatus}) => responseStatus >= 400 && name.includes("/tiles/"));
+    count += failed.length;
+    if (failed.length) say(`Tiles that could not be read so far: ${count}. They are hatched; the log says why.`, true);
+  }).observe({type: "resource", buffered: true});
+  viewer.addHandler("tile-load-failed", () => say("The server does not answer: tiles are missing.", true));
 }

@@ -2,6 +2,7 @@
 import {root} from "./ask.js";
 
 const OpenSeadragon = globalThis.OpenSeadragon;
+const MAP_PX = 170; // longer side of the minimap
 
 // Slides and layers share one grid of tiles; `address(level, column, row)` names a tile of one of them.
 export function tileSource(slide, address) {
@@ -15,14 +16,15 @@ export function tileSource(slide, address) {
 
 // Resolves when the slide's grid is known; its tiles still come.
 export async function openViewer(element, slide, navigator = true) {
+  const map = MAP_PX / Math.max(slide.width_px0, slide.height_px0);
   const viewer = OpenSeadragon({
     element, drawer: "canvas", // needs no graphics card, and its pixels can be read back
     tileSources: tileSource(slide, (level, x, y) => `${root}api/slides/${slide.id}/tiles/${level}/${x}_${y}.jpg`),
     showNavigationControl: false, showNavigator: navigator, navigatorPosition: "TOP_RIGHT", navigatorAutoFade: false,
-    navigatorSizeRatio: 0.18, navigatorOpacity: 1, navigatorBackground: "#fff", navigatorBorderColor: "#868e96",
+    navigatorWidth: `${map * slide.width_px0}px`, navigatorHeight: `${map * slide.height_px0}px`, navigatorOpacity: 1, navigatorBackground: "#fff", navigatorBorderColor: "#868e96",
     navigatorDisplayRegionColor: "#0b7285",
     maxZoomPixelRatio: 2, // two display pixels for each of the slide's
-    visibilityRatio: 0.2, animationTime: 0.5, imageLoaderLimit: 8, maxImageCacheCount: 600,
+    preserveImageSizeOnResize: true, visibilityRatio: 0.2, animationTime: 0.5, imageLoaderLimit: 8, maxTilesPerFrame: 6, maxImageCacheCount: 600,
     subPixelRoundingForTransparency: {"*": OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS}, // no seams in layers
     silenceMultiImageWarnings: true, // all of them lie on the slide's own grid
     gestureSettingsMouse: {clickToZoom: false},

@@ -33,8 +33,8 @@ def author_name(name: str) -> str:
 
 def folder_name(slide: str) -> str:
     """The subfolder of a slide: its name, or what is left of it with a mark of the whole if that is no safe name."""
-    if _FOLDER.fullmatch(slide) and unicodedata.is_normalized("NFC", slide) and not slide.endswith(".json"):
-        if len(slide.encode()) <= _LONGEST_BYTES:
-            return slide
+    plain = _FOLDER.fullmatch(slide) and unicodedata.is_normalized("NFC", slide) and not slide.endswith(".json")
+    if plain and len(slide.encode()) <= _LONGEST_BYTES:
+        return slide
     kept = re.sub(r"[^A-Za-z0-9]+", "-", slide)[:_KEPT].strip("-") or "slide"
     return f"{kept}-{hashlib.sha256(slide.encode(errors='surrogatepass')).hexdigest()[:8]}"

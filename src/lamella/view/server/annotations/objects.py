@@ -77,6 +77,11 @@ def _corners(item: GeoObject) -> int:
     return sum(map(len, (*rings, *item.lines))) + (0 if item.points is None else len(item.points))
 
 
+def is_uuid(text: str) -> bool:
+    """Whether it is one in its usual form."""
+    return text != "" and _uuid(text) == text
+
+
 def _uuid(text: str) -> str:
     """In its usual form; empty if it is none."""
     try:

@@ -2,6 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-ROUTES: list[Route] = []
+from lamella.errors import LamellaError
+from lamella.formats.annotation_folder import AnnotatedSlide
+from lamella.formats.geojson import as_feature
+from lamella.view.server.annotations import queue
+from lamella.view.server.annotations.bodies import RefusedObjectsError, SaveBody, change_of, imported, parsed
+from lamella.view.server.annotations.classes import classes_of, free_colours
+from lamella.view.server.annotations.merge import Change, ConflictError
+from lamella.view.server.annotations.selectors import with_selector
+from lamella.view.server.annotations.versions import Version
+from lamella.view.server.served import Served
+
+
+def annotations(request: Request) -> JSONResponse:
+    """GET api/slides/{slide}/annotations: of all authors; of the others' files that cannot be read, the reason."""
+    served: Served = request.app.state.served
+    store, slide = served.annotations, served.slide(request.path_params["slide"]).name
+    authors: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for author in store.authors(slide):
+        try:
+            authors[author] = _shown(store.version(slide, author))
+        except LamellaError as error:
+            refused[author] = str(error)
+    facts = {
+        "authors": authors,
+        "refused": refused,
+        "classes": classes_of(served, request.path_params["slide"]),
+        "free_colours": free_colours(),
+        "read_only": store.refusal(),
+    }
+    return JSONResponse(facts)
+
+
+async def save(request: Request) -> JSONResponse:
+    """POST api/slides/{slide}/annotations/{author}.
+
+    200: {version, features}; features: all objects if others had saved since, else null.
+    409: {version, features, conflicts}: all objects as they are, and those in conflict by id; nothing was saved.
+    400: {refused}: why objects cannot be saved, by id; nothing was saved.
+    """
+    body = await request.body()
+    return await run_in_threadpool(_save, request, body)
+
+
+def _save(request: Request, text: bytes) -> JSONResponse:
+    served: Served = request.app.state.served
+    slide, author = _slide(request), request.path_params["author"]
+    try:
+        change = change_of(parsed(SaveBody, text))
+        version, others = served.annotations.save(slide, author, change)
+    except RefusedObjectsError as error:
+        return JSONResponse({"error": str(error), "refused": error.reasons}, 400)
+    except ConflictError as error:
+        now = served.annotations.version(slide.name, author)
+        return JSONResponse({"error": str(error), "conflicts": error.conflicts, **_shown(now)}, 409)
+    return JSONResponse(_shown(version) if others else {"version": version.number, "features": None})
+
+
+async def load(request: Request) -> JSONResponse:
+    """POST api/slides/{slide}/annotations/{author}/import: GeoJSON. Objects of a known id take the place of theirs."""
+    body = await request.body()
+    return await run_in_threadpool(_load, request, body)
+
+
+def _load(request: Request, text: bytes) -> JSONResponse:
+    served: Served = request.app.state.served
+    slide, author = _slide(request), request.path_params["author"]
+    objects = imported("the file", text)
+    while True:
+        now = served.annotations.version(slide.name, author)
+        try:
+            version, _ = served.annotations.save(slide, author, Change(now.number, objects))
+        except ConflictError:  # somebody saved between the two lines
+            continue
+        classes = classes_of(served, request.path_params["slide"])
+        return JSONResponse({"read": len(objects), "classes": classes, **_shown(version)})
+
+
+def export(request: Request) -> Response:
+    """GET api/slides/{slide}/annotations/{author}.geojson: as it lies on the disk."""
+    served: Served = request.app.state.served
+    slide = served.slide(request.path_params["slide"])
+    path = served.annotations.geojson(slide.name, request.path_params["author"])
+    # Names of slides and authors may hold signs that headers may not: the page names the file.
+    return Response(path.read_bytes(), media_type="application/geo+json", headers={"content-disposition": "attachment"})
+
+
+def _slide(request: Request) -> AnnotatedSlide:
+    """What is drawn on, as the folder notes it."""
+    served: Served = request.app.state.served
+    item = served.slide(request.path_params["slide"])
+    with served.slides.slide(item.id) as slide:
+        frame = slide.frame
+    patient = "" if item.indexed is None else item.indexed.metadata.get("patient", "")
+    return AnnotatedSlide(item.name, item.path, frame, patient)
+
+
+def _shown(version: Version) -> Mapping[str, Any]:
+    return {
+        "version": version.number,
+        "features": [with_selector(as_feature(item, name)) for name, item in version.objects.items()],
+    }
+
+
+ROUTES: list[Route] = [
+    Route("/api/slides/{slide}/annotations", annotations),
+    Route("/api/slides/{slide}/annotations/{author}.geojson", export),
+    Route("/api/slides/{slide}/annotations/{author}", save, methods=["POST"]),
+    Route("/api/slides/{slide}/annotations/{author}/import", load, methods=["POST"]),
+    *queue.ROUTES,
+]

@@ -29,7 +29,7 @@ from lamella.formats.geojson import GeoObject
 from lamella.view.server.annotations.lock import WriteLock
 from lamella.view.server.annotations.merge import Change, merged, same
 from lamella.view.server.annotations.names import author_name, folder_name
-from lamella.view.server.annotations.versions import AuthorFile, Version
+from lamella.view.server.annotations.versions import AuthorFile, Remembered, Version
 
 CLASSES, QUEUE = "classes.json", "queue.json"
 
@@ -44,6 +44,7 @@ class AnnotationStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = WriteLock(folder)
+        self._remembered = Remembered()
 
     def authors(self, slide: str) -> list[str]:
         """Who has drawn on a slide."""
@@ -68,7 +69,7 @@ class AnnotationStore:
             raise KeyError(author)
         return path
 
-    def save(self, slide: AnnotatedSlide, author: str, change: Change) -> Version:
+    def save(self, slide: AnnotatedSlide, author: str, change: Change) -> tuple[Version, bool]:
         """Apply a change to what there is now, whoever changed it since.
 
         Args:
@@ -77,7 +78,8 @@ class AnnotationStore:
             change: New, changed and removed objects.
 
         Returns:
-            The version that holds the change: the present one if that holds it already.
+            The version that holds the change (the present one if that holds it already), and whether it holds what
+            others changed since `change.base_version`.
 
         Raises:
             ConflictError: An object of the change was changed by somebody else since; nothing is saved.
@@ -90,10 +92,10 @@ class AnnotationStore:
             base = now if change.base_version == now.number else file.at(change.base_version)
             objects = merged(base.objects, now.objects, change)
             if same(objects, now.objects):
-                return now
+                return now, base is not now
             self._record(slide)
             self._add_classes(change.upserts)
-            return file.write(objects)
+            return file.write(objects), base is not now
 
     def classes(self) -> dict[str, str]:
         """Colours ("#rrggbb") of classes that somebody drew, in the order in which they came up.
@@ -131,7 +133,7 @@ class AnnotationStore:
         author, folder = author_name(author), folder_name(slide)
         for part in (f"{folder}/history/{author}", f"{folder}/{author}.geojson"):
             self._inside(part)
-        return AuthorFile(self.folder / folder, author)
+        return AuthorFile(self.folder / folder, author, self._remembered)
 
     def _inside(self, part: str) -> Path:
         """A path in the folder.

@@ -8,14 +8,16 @@ version after it: if a machine dies between, the file is a version that is not i
 from __future__ import annotations
 
 import gzip
+import threading
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.errors import LamellaError, storage_faults
 from lamella.formats.annotation_folder import SUFFIX
 from lamella.formats.atomic import whole_file
-from lamella.formats.geojson import GeoObject, read_geojson, write_geojson
+from lamella.formats.geojson import GeoObject, write_geojson
 from lamella.formats.json_stream import iterate_features
 from lamella.view.server.annotations.merge import Objects
 from lamella.view.server.annotations.objects import check_size, read_objects
@@ -23,6 +25,8 @@ from lamella.view.server.annotations.objects import check_size, read_objects
 # A file of this many bytes is beyond what a page can edit, whatever it holds; it is not even read.
 MAX_BYTES = 64 << 20
 _NOTHING = b""
+_REMEMBERED = 8  # files; the largest takes some 100 MB as objects, most take a few kB
+_Mark = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,39 @@ class Version:
     objects: Objects
 
 
+class Remembered:
+    """What was read or written last, so that a save of one object among thousands does not read the others again."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[Path, tuple[_Mark, Version]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, mark: _Mark) -> Version | None:
+        with self._lock:
+            found = self._files.get(path)
+            return found[1] if found is not None and mark is not None and found[0] == mark else None
+
+    def put(self, path: Path, mark: _Mark, version: Version) -> None:
+        with self._lock:
+            self._files.pop(path, None)
+            self._files[path] = (mark, version)
+            while len(self._files) > _REMEMBERED:
+                self._files.popitem(last=False)
+
+
 class AuthorFile:
     """Reads and writes one author's file. Writers must hold the folder's lock.
 
     Args:
         folder: Of the slide.
         author: A safe name.
+        remembered: Of all files of the store.
     """
 
-    def __init__(self, folder: Path, author: str) -> None:
+    def __init__(self, folder: Path, author: str, remembered: Remembered) -> None:
         self.path = folder / f"{author}{SUFFIX}"
         self._history = folder / "history" / author
+        self._remembered = remembered
 
     def now(self) -> Version:
         """The present version.
@@ -58,8 +84,12 @@ class AuthorFile:
         """
         while True:
             mark = self._mark()
+            known = self._remembered.get(self.path, mark)
+            if known is not None and self._kept(known.number).is_file():
+                return known
             version = Version(self._number(self._bytes()), self._objects(self.path))
             if mark == self._mark():  # else it was replaced between the two looks
+                self._remembered.put(self.path, mark, version)
                 return version
 
     def at(self, number: int) -> Version:
@@ -82,11 +112,15 @@ class AuthorFile:
         with whole_file(self.path) as part:
             write_geojson(part, objects.values())
             if part.stat().st_size > MAX_BYTES:
-                raise LamellaError(self.path.name, f"it would be larger than {MAX_BYTES >> 20} MB", "Nothing was saved.")
+                raise LamellaError(
+                    self.path.name, f"it would be larger than {MAX_BYTES >> 20} MB", "Nothing was saved."
+                )
         self._keep(number + 1, self._bytes())
-        return Version(number + 1, objects)
+        version = Version(number + 1, objects)
+        self._remembered.put(self.path, self._mark(), version)
+        return version
 
-    def _mark(self) -> tuple[int, int, int] | None:
+    def _mark(self) -> _Mark:
         """Another one after every write: each makes a new file."""
         try:
             found = self.path.stat()

@@ -12,7 +12,6 @@ from lamella.errors import LamellaError
 from lamella.formats.tables import read_csv
 from lamella.imaging.dicom_header import frame_count, is_dicom, read_dataset
 from lamella.imaging.dicom_series import dicom_files
-from lamella.imaging.nifti import is_nifti
 from lamella.imaging.reading import kind_of
 from lamella.view.server.catalogue.ids import Ids
 from lamella.view.server.catalogue.items import ScanItem

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from lamella.formats.tables import read_csv
 from lamella.geometry import Frame
 from lamella.slides.index import INDEX_FILE, IndexedSlide, read_slides
 from lamella.slides.manifest import ManifestRow, read_exported_index, read_manifest
-from lamella.slides.readers.dicom import series_files
+from lamella.slides.readers.dicom import is_dicom, read_instance, series_files
 from lamella.slides.readers.registry import SLIDE_SUFFIXES
 from lamella.slides.slide import open_slide
 from lamella.view.server.catalogue.walk import Place
 
 FAILED = "failed.csv"
+MEASURED = ("size", "spacing", "tissue")  # facts that hang on the micrometres per pixel
 _PLAIN = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _TIFF = (".tif", ".tiff")
+# What tifffile raises at damage, as in `readers.tiff`.
+_TIFF_FAULTS = (ValueError, OSError, EOFError, struct.error, KeyError, IndexError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def slides_in(place: Place, said: list[str], stated_mpp: bool) -> Iterator[Found
         said: Gets what was left out.
         stated_mpp: Whether the user stated a spacing: plain pictures are slides then; they have none of their own.
     """
-    plain = 0
+    plain, masks = [], []
     for path in place.files:
         suffix = path.suffix.lower()
         if suffix == ".csv" and (path.name == "manifest.csv" or not place.whole):
@@ -81,14 +85,29 @@ def slides_in(place: Place, said: list[str], stated_mpp: bool) -> Iterator[Found
         elif suffix in _PLAIN:
             if stated_mpp and not place.made:
                 yield FoundSlide(path.stem, path)
-            plain += not (stated_mpp or place.made)
-        elif suffix in SLIDE_SUFFIXES and not (suffix in _TIFF and (place.has("prediction.json") or _one_band(path))):
+            elif not place.made:
+                plain.append(path)
+        elif suffix in _TIFF and _one_band(path):
+            masks.append(path)
+        elif suffix in SLIDE_SUFFIXES:
             yield FoundSlide(path.stem, path)
-    for path in series_files(file for file in place.files if file.suffix.lower() == ".dcm"):
-        if _is_dicom_slide(path):
-            yield FoundSlide(path.stem if path.stem.strip("0123456789") else place.folder.name, path)
+    series = [path for path in series_files(filter(_may_be_dicom, place.files)) if _is_dicom_slide(path)]
+    for path in series:
+        # Archives call files by number or UID; a folder of one series has the name then.
+        numbered = not path.stem.strip("0123456789.") and len(series) == 1
+        yield FoundSlide(place.folder.name if numbered else path.stem, path)
     if plain:
-        said.append(f"{place.folder}: {plain} plain pictures are not shown as slides; --mpp states their spacing.")
+        said.append(f"{place.folder}: {_files(plain)} without spacing: shown as slides where --mpp states one.")
+    if masks and not place.made:
+        said.append(f"{place.folder}: {_files(masks)} with one value a pixel: masks or label maps, not slides.")
+
+
+def _files(paths: Sequence[Path]) -> str:
+    return paths[0].name + (f" and {len(paths) - 1} more files" if len(paths) > 1 else "")
+
+
+def _may_be_dicom(path: Path) -> bool:
+    return path.suffix.lower() == ".dcm" or (not path.suffix and is_dicom(path))
 
 
 def _manifest(path: Path, said: list[str]) -> Iterator[FoundSlide]:
@@ -114,14 +133,12 @@ def _one_band(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as file:
             return file.pages.first.samplesperpixel == 1
-    except (OSError, ValueError, LookupError, tifffile.TiffFileError):
-        return False  # its page says what is wrong with it
+    except _TIFF_FAULTS:
+        return False  # its card says what is wrong with it
 
 
 def _is_dicom_slide(path: Path) -> bool:
     """A whole slide, or a file so damaged that nobody can tell; scans are shown elsewhere."""
-    from lamella.slides.readers.dicom import read_instance
-
     try:
         return read_instance(path).whole_slide
     except SlideError:

@@ -53,8 +53,10 @@ class Legend:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What the page is told of a layer. Its legend names what can be chosen; the range of a channel of which values are
-    not read yet is only known to `Layer.legend`.
+    """What the page is told of a layer.
+
+    Its legend names what can be chosen; the range of a channel, whose values are not read yet, is known to
+    `Layer.legend` alone.
 
     Attributes:
         id: Stands in URLs, unique for its slide.

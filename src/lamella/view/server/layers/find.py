@@ -10,22 +10,23 @@ from pathlib import Path
 
 from lamella.errors import LamellaError
 from lamella.geometry import Frame
+from lamella.slides.index import SlideIndex
 from lamella.slides.slide import Slide
-from lamella.view.server.catalogue.items import LayerSource, SlideItem
+from lamella.view.server.catalogue.items import LayerSource, SlideItem, SourceKind
+from lamella.view.server.layers.anchors import anchor_layers
 from lamella.view.server.layers.contract import Layer
-from lamella.view.server.layers.predictions import Making, expression_layers, prediction_layers, weak_layers
+from lamella.view.server.layers.features import feature_layers
+from lamella.view.server.layers.layer import Making
+from lamella.view.server.layers.objects import object_layers
+from lamella.view.server.layers.predictions import expression_layers, prediction_layers, weak_layers
+from lamella.view.server.layers.spots import spot_layers
+from lamella.view.server.layers.tissue import TissueLayer
 
 _LOG = logging.getLogger("lamella.view")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
-Maker = Callable[[Path, str, Frame], Iterator[Making]]
-"""(path, heading, level 0) -> what opens each layer of a source."""
-
-_MAKERS: Mapping[str, Maker] = {
-    "prediction": prediction_layers,
-    "expression": expression_layers,
-    "weak": weak_layers,
-}
+_Maker = Callable[[LayerSource, SlideItem, Frame], Iterator[Making]]
+"""(source, slide, level 0) -> what opens each of the source's layers."""
 
 
 def find_layers(item: SlideItem, slide: Slide, sources: Sequence[LayerSource]) -> tuple[Mapping[str, Layer], list[str]]:
@@ -35,19 +36,18 @@ def find_layers(item: SlideItem, slide: Slide, sources: Sequence[LayerSource]) -
     """
     layers: dict[str, Layer] = {}
     refused: list[str] = []
-    for source in sources:
-        for layer in _opened(source, slide.frame, refused):
+    order = list(_MAKERS)
+    for source in sorted(sources, key=lambda source: order.index(source.kind)):
+        for layer in _opened(source, item, slide.frame, refused):
             _add(layers, layer, slide.frame)
     for reason in refused:
         _LOG.warning("%s: a layer is not shown: %s", item.name, reason)
     return layers, refused
 
 
-def _opened(source: LayerSource, slide: Frame, refused: list[str]) -> Iterator[Layer]:
-    if source.kind not in _MAKERS:
-        return
+def _opened(source: LayerSource, item: SlideItem, slide: Frame, refused: list[str]) -> Iterator[Layer]:
     try:
-        makings = list(_MAKERS[source.kind](source.path, source.title, slide))
+        makings = list(_MAKERS[source.kind](source, item, slide))
     except LamellaError as error:
         refused.append(str(error))
         return
@@ -56,6 +56,35 @@ def _opened(source: LayerSource, slide: Frame, refused: list[str]) -> Iterator[L
             yield making()
         except LamellaError as error:
             refused.append(str(error))
+
+
+def _tissue(source: LayerSource, item: SlideItem, slide: Frame) -> Iterator[Making]:
+    index = SlideIndex.load(source.path)
+    indexed = index[item.name] if item.indexed is None or item.name in index else item.indexed
+    yield lambda: TissueLayer(indexed, source.title, slide)
+
+
+def _anchors(source: LayerSource, item: SlideItem, slide: Frame) -> Iterator[Making]:
+    yield from anchor_layers(source.path, item.name, item.indexed, source.title, slide)
+
+
+def _of_path(make: Callable[[Path, str, Frame], Iterator[Making]]) -> _Maker:
+    """A maker that needs to know nothing of the slide but its frame."""
+    return lambda source, item, slide: make(source.path, source.title, slide)
+
+
+# In the order in which they are listed: what people come to see first.
+_MAKERS: Mapping[SourceKind, _Maker] = {
+    "prediction": _of_path(prediction_layers),
+    "weak": _of_path(weak_layers),
+    "expression": _of_path(expression_layers),
+    "spots": _of_path(spot_layers),
+    "objects": _of_path(object_layers),
+    "attention": _of_path(feature_layers),
+    "features": _of_path(feature_layers),
+    "index": _tissue,
+    "anchors": _anchors,
+}
 
 
 def _add(layers: dict[str, Layer], layer: Layer, frame: Frame) -> None:

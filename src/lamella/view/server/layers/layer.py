@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lamella.errors import MaskMismatchError
 from lamella.geometry import Box, Frame
-from lamella.view.server.layers.contract import LayerInfo, Legend, Look, ObjectsInView
+from lamella.view.server.layers.contract import Layer, LayerInfo, Legend, Look, ObjectsInView
+
+Making = Callable[[], Layer]
+"""Opens one layer. Each is opened alone, so that a damaged file leaves the others of its folder."""
 
 
 class PlainLayer:

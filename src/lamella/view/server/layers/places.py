@@ -71,8 +71,10 @@ def coarse_enough(frames: Sequence[Frame], box_px0: Box, width_px: int, height_p
     A coarser one would show blocks where finer facts are known; a finer one only costs time.
     """
     box_um = slide.box_um(box_px0)
-    wanted_x, wanted_y = (side / count * (1 + 1e-6) for side, count in ((box_um.width, width_px), (box_um.height, height_px)))
-    return max((at for at, frame in enumerate(frames) if frame.mpp_x <= wanted_x and frame.mpp_y <= wanted_y), default=0)
+    mpp_x, mpp_y = box_um.width / width_px, box_um.height / height_px
+    slack = 1 + 1e-6  # of rounding
+    fine = (at for at, frame in enumerate(frames) if frame.mpp_x <= mpp_x * slack and frame.mpp_y <= mpp_y * slack)
+    return max(fine, default=0)
 
 
 def _nearest(start: float, stop: float, count: int, size: int) -> np.ndarray:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lamella.errors import LamellaError, first_line
 from lamella.geometry import Frame
-from lamella.view.server.layers.contract import Layer, LayerInfo, Legend
+from lamella.view.server.layers.contract import LayerInfo, Legend
 from lamella.view.server.layers.label_maps import LabelLayer
-from lamella.view.server.layers.layer import same_slide
+from lamella.view.server.layers.layer import Making, same_slide
+from lamella.view.server.layers.objects import ObjectLayer
 from lamella.view.server.layers.rasters import tiff_labels, zarr_raster
+from lamella.view.server.layers.tile_scores import TileScores
 from lamella.view.server.layers.value_maps import ProbabilityLayer, RasterValues
 
-Making = Callable[[], Layer]
+_OBJECTS, _UNCERTAIN = "objects.geojson.gz", "uncertain_tiles.geojson"
 _AGAIN = "Run the same prediction again."
 
 
@@ -52,6 +54,8 @@ def prediction_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making
             LayerInfo("values", "values", group, Legend(bare="where nobody looked"), note=note),
             zarr_raster(folder / "values.zarr", made_for),
         )
+    if (folder / _OBJECTS).is_file():
+        yield lambda: ObjectLayer(folder / _OBJECTS, group, slide)
 
 
 def expression_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making]:
@@ -88,6 +92,12 @@ def weak_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making]:
             zarr_raster(confidences, made_for),
             background,
         )
+    if (folder / _OBJECTS).is_file():
+        yield lambda: ObjectLayer(folder / _OBJECTS, group, slide)
+    if (folder / "tiles.parquet").is_file():
+        yield lambda: TileScores(folder / "tiles.parquet", group, made_for)
+    if (folder / _UNCERTAIN).is_file():
+        yield lambda: ObjectLayer(folder / _UNCERTAIN, group, slide, title="uncertain tiles")
 
 
 def _facts(path: Path) -> Mapping[str, Any]:

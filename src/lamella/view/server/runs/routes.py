@@ -2,6 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-ROUTES: list[Route] = []
+from lamella.view.server.catalogue.items import RunItem
+from lamella.view.server.pages import fragment, page
+from lamella.view.server.runs.charts import Charts, Wish, charts_of
+from lamella.view.server.runs.run_compare import compare
+from lamella.view.server.runs.run_files import PICTURE_TYPES, Listings, is_inside
+from lamella.view.server.runs.run_curves import CurveMemory, RunCurves
+from lamella.view.server.runs.run_page import run_values
+from lamella.view.server.served import Served
+
+_LISTINGS, _CURVES = Listings(), CurveMemory()
+
+
+def run_page(request: Request) -> Response:
+    """GET /run/{run}: curves, results, pictures, settings, model cards."""
+    item = _run(request, request.path_params["run"])
+    charts, wish = _charts(request, [item])
+    return page(request, "run.html", charts=charts, wish=wish, **run_values(item, _LISTINGS.of(item.folder)))
+
+
+def compare_page(request: Request) -> Response:
+    """GET /runs/compare?a=&b=: the difference of two runs; without them, the choice of two."""
+    chosen = [request.query_params.get(key, "") for key in "ab"]
+    if not all(chosen):
+        return page(request, "run_compare.html", chosen=chosen, runs=[], found=None)
+    runs = [_run(request, each) for each in chosen]
+    names = names_of(runs)
+    first, second = ((run.folder, _LISTINGS.of(run.folder)) for run in runs)
+    found = compare((first[0], second[0]), (first[1], second[1]), (names[0], names[1]))
+    charts, wish = _charts(request, runs)
+    return page(
+        request, "run_compare.html", chosen=chosen, runs=runs, names=names, found=found, charts=charts, wish=wish
+    )
+
+
+def run_charts(request: Request) -> JSONResponse:
+    """GET /api/runs/{run}/charts?b=RUN&x=&log=&smooth=&logs=&seen=VERSION: the charts anew, once their logs have grown.
+
+    The logs are read on from where they were read before, not from their beginnings.
+    """
+    others = [other for other in request.query_params.getlist("b") if other]
+    charts, _ = _charts(request, [_run(request, run) for run in (request.path_params["run"], *others[:1])])
+    seen = request.query_params.get("seen") == charts.version
+    return JSONResponse(
+        {
+            "version": charts.version,
+            "status": charts.status,
+            "more": charts.left_bytes > 0,
+            "html": None if seen else fragment("run_charts.html", charts=charts),
+        }
+    )
+
+
+def run_picture(request: Request) -> FileResponse:
+    """GET /api/runs/{run}/pictures/{picture}: a picture of the run's own folder, by the id that its page has."""
+    item = _run(request, request.path_params["run"])
+    file = _LISTINGS.of(item.folder).pictures[request.path_params["picture"]]
+    # Once more, since the folder was listed a moment ago.
+    if not file.path.is_file() or not is_inside(file.path, item.folder.resolve()):
+        raise KeyError(file.id)
+    return FileResponse(file.path, media_type=PICTURE_TYPES[file.path.suffix.lower()])
+
+
+def _charts(request: Request, runs: Sequence[RunItem]) -> tuple[Charts, Wish]:
+    """The charts of one run or two, after what was added to their logs has been read."""
+    wish = Wish.of_query(request.query_params)
+    found: dict[str, RunCurves] = {}
+    for run, name in zip(runs, names_of(runs), strict=True):
+        found[name] = _CURVES.of(run.folder)
+        found[name].read(_LISTINGS.of(run.folder).logs.values())
+    return charts_of(found, wish), wish
+
+
+def names_of(runs: Sequence[RunItem]) -> list[str]:
+    """Titles; runs of one title are told apart by their ids, which are never the same."""
+    titles = [run.title for run in runs]
+    return [run.id if titles.count(run.title) > 1 else run.title for run in runs]
+
+
+def _run(request: Request, run_id: str) -> RunItem:
+    served: Served = request.app.state.served
+    return served.catalogue.runs[run_id]
+
+
+ROUTES = [
+    Route("/run/{run}", run_page),
+    Route("/runs/compare", compare_page),
+    Route("/api/runs/{run}/charts", run_charts),
+    Route("/api/runs/{run}/pictures/{picture}", run_picture),
+]

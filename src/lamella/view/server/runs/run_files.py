@@ -44,7 +44,7 @@ class RunFiles:
     Attributes:
         logs: log.jsonl and monitors.jsonl by id.
         pictures: Pictures for the eye, by id; in the order of their folders.
-        label_maps: Folder -> how many grey PNGs of another size than icons: their values are classes, not shades.
+        label_maps: Folder -> how many grey PNGs it holds: their values are classes and look black.
         cards: Model cards by id.
         said: What was left out.
     """

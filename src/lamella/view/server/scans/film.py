@@ -45,10 +45,9 @@ class SeenFilm:
         if spacing_mm:
             said.append(f"{column_mm:.3g} x {row_mm:.3g} mm a pixel")
         self.facts: dict[str, Any] = {
-            "kind": "video",
             "mm": {"x": columns * column_mm, "y": rows * row_mm},
             "fourth": "Frame",
-            "names": [str(number + 1) for number in range(self._count)],
+            "count": self._count,
             "frame_ms": frame_ms,
             "said": said,
             "refused": [],

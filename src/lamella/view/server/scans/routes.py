@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import simplejpeg
 from PIL import Image
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lamella.errors import LamellaError
+from lamella.imaging.measured import Window
 from lamella.view.planes import PLANES
 from lamella.view.server.catalogue.items import ScanItem
 from lamella.view.server.pages import page
@@ -28,36 +30,29 @@ _FROM_TO = {"z": "from feet to head", "y": "from back to front", "x": "from left
 
 
 def scan_page(request: Request) -> Response:
-    """GET /scan/{scan}. What the scan holds is asked for by the page: reading it may take seconds."""
-    planes = [
-        {
-            "name": name,
-            "through": _AXIS_LETTERS[axis],
-            "down": _AXIS_LETTERS[rows],
-            "across": _AXIS_LETTERS[columns],
-            "edges": dict(zip(("left", "right", "top", "bottom"), edges, strict=True)),
-            "from_to": _FROM_TO[_AXIS_LETTERS[axis]],
-        }
-        for name, (axis, edges, (rows, columns)) in PLANES.items()
-    ]
-    return page(request, "scan.html", item=_item(request), planes=planes)
-
-
-def scan_facts(request: Request) -> JSONResponse:
-    """GET /api/scans/{scan}: sizes, windows, masks, where to begin."""
+    """GET /scan/{scan}. The first time this reads the scan."""
     item = _item(request)
-    return JSONResponse(_seen(request).facts | {"version": str(item.path.stat().st_mtime_ns)})
+    try:
+        seen = _seen(request)
+    except LamellaError as error:
+        return page(request, "refused.html", title=item.title, reason=str(error))
+    planes = _planes() if isinstance(seen, SeenVolume) else ()
+    version = item.path.stat().st_mtime_ns
+    return page(request, "scan.html", item=item, seen=seen.facts, planes=planes, version=version)
 
 
 def scan_plane(request: Request) -> Response:
-    """GET /api/scans/{scan}/planes/{axis}/{at}.png?channel=&level=&width=."""
+    """GET /api/scans/{scan}/planes/{axis}/{at}.png?channel=&window=NUMBER|own&low=&high=."""
     at, volume = request.path_params, _volume(request)
-    level, width = _number(request, "level"), _number(request, "width")
-    if width <= 0:
-        raise LamellaError("the window", f"its width is {width:g}", "Give one above 0.")
-    low, high = level - width / 2, level + width / 2
-    grey = volume.plane(at["axis"], at["at"], int(_number(request, "channel", 0)), low, high)
-    return _png(Image.fromarray(grey))
+    channel = int(_number(request, "channel", 0))
+    if request.query_params.get("window") == "own":
+        low, high = _number(request, "low"), _number(request, "high")
+        if not low < high:
+            raise LamellaError("the window", f"black ({low:g}) is not below white ({high:g})", "Change one of them.")
+        window = Window((low + high) / 2, high - low)
+    else:
+        window = volume.window(int(_number(request, "window", 0)), channel)
+    return _png(Image.fromarray(volume.plane(at["axis"], at["at"], channel, window)))
 
 
 def mask_plane(request: Request) -> Response:
@@ -79,6 +74,20 @@ def scan_frame(request: Request) -> Response:
         raise KeyError("frames")
     frame = seen.frame(request.path_params["at"])
     return Response(simplejpeg.encode_jpeg(frame, _QUALITY), media_type="image/jpeg", headers=_KEPT)
+
+
+def _planes() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "through": _AXIS_LETTERS[axis],
+            "down": _AXIS_LETTERS[rows],
+            "across": _AXIS_LETTERS[columns],
+            "edges": dict(zip(("left", "right", "top", "bottom"), edges, strict=True)),
+            "from_to": _FROM_TO[_AXIS_LETTERS[axis]],
+        }
+        for name, (axis, edges, (rows, columns)) in PLANES.items()
+    ]
 
 
 def _item(request: Request) -> ScanItem:
@@ -116,7 +125,6 @@ def _png(image: Image.Image) -> Response:
 _SCAN = "/api/scans/{scan}"
 ROUTES = [
     Route("/scan/{scan}", scan_page),
-    Route(_SCAN, scan_facts),
     Route(_SCAN + "/planes/{axis}/{at:int}.png", scan_plane),
     Route(_SCAN + "/masks/{mask:int}/planes/{axis}/{at:int}.png", mask_plane),
     Route(_SCAN + "/values", scan_values),

@@ -7,7 +7,7 @@ as radiologists look at them (`view.planes`): rows and columns run against their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from lamella.errors import ImageError
 from lamella.imaging.datasets.item_files import grid_difference
 from lamella.imaging.intensity import WINDOWS, robust_range
-from lamella.imaging.measured import Volume
+from lamella.imaging.measured import Volume, Window
 from lamella.imaging.reading import read_volume
 from lamella.view.class_colours import class_colours
 from lamella.view.marks import web
@@ -79,18 +79,19 @@ class SeenVolume:
     def facts(self) -> dict[str, Any]:
         """What the page shows and needs; `said` are lines for people."""
         count, *shape_ZYX = self.volume.values_CZYX.shape
-        names = self.volume.channels or tuple(str(number + 1) for number in range(count))
         at_ZYX = (fullest(self.masks[0].ranks_ZYX) if self.masks else None) or tuple(side // 2 for side in shape_ZYX)
+        first = self._windows[0][0]
         voxel_ml = float(np.prod(self.volume.spacing_mm)) / _MM3_PER_ML
         return {
-            "kind": "volume",
             "size": {axis: shape_ZYX[place] for axis, place in AXES.items()},
             "mm": {axis: shape_ZYX[place] * self.volume.spacing_mm[place] for axis, place in AXES.items()},
             "at": {axis: at_ZYX[place] for axis, place in AXES.items()},
             "fourth": "Point in time" if self.volume.fourth == "time" else "Channel",
-            "names": names,
+            "count": count,
             "frame_ms": None,
-            "windows": self._windows(),
+            "windows": [window.name for window in self._windows[0]],
+            "low": float(f"{first.level - first.width / 2:.5g}"),
+            "high": float(f"{first.level + first.width / 2:.5g}"),
             "masks": [
                 {
                     "name": mask.name,
@@ -105,8 +106,16 @@ class SeenVolume:
             "said": self._said(),
         }
 
-    def plane(self, axis: str, at: int, channel: int, low: float, high: float) -> np.ndarray:
-        """(rows, columns) uint8 of one plane: black at `low`, white at `high`.
+    def window(self, number: int, channel: int) -> Window:
+        """One of the windows that `facts` names, for a channel.
+
+        Raises:
+            IndexError: There is no such window.
+        """
+        return self._windows[0 if self.volume.fourth == "time" else channel][number]
+
+    def plane(self, axis: str, at: int, channel: int, window: Window) -> np.ndarray:
+        """(rows, columns) uint8 of one plane.
 
         Raises:
             KeyError: There is no such axis.
@@ -115,7 +124,7 @@ class SeenVolume:
         if not 0 <= channel < len(self.volume.values_CZYX):
             raise IndexError(f"channel {channel}")
         plane = _cut(self.volume.values_CZYX[channel], axis, at)
-        scaled = (plane - np.float32(low)) * np.float32(255 / (high - low))
+        scaled = (plane - np.float32(window.level - window.width / 2)) * np.float32(255 / window.width)
         return np.rint(scaled).clip(0, 255).astype(np.uint8)
 
     def mask_plane(self, mask: int, axis: str, at: int) -> np.ndarray:
@@ -148,26 +157,27 @@ class SeenVolume:
         ]
         return ", ".join([f"voxel {x} {y} {z}", f"{place} mm", f"value {value}", *found])
 
-    def _windows(self) -> list[list[dict[str, Any]]]:
-        """Ranges to choose from, the best first, by channel; points in time share one list, so that they compare."""
+    @cached_property
+    def _windows(self) -> list[list[Window]]:
+        """Windows by channel, the best first; points in time share one list, so that they compare."""
         values = self.volume.values_CZYX
         return [self._windows_of(part) for part in ([values] if self.volume.fourth == "time" else values)]
 
-    def _windows_of(self, values: np.ndarray) -> list[dict[str, Any]]:
+    def _windows_of(self, values: np.ndarray) -> list[Window]:
         """The file's own windows, then those of its kind, then what its values say."""
         found = [
-            (window.name or f"the file's ({number + 1})", window.level, window.width)
+            replace(window, name=window.name or f"the file's ({number + 1})")
             for number, window in enumerate(self.volume.windows)
         ]
         if self.volume.unit == "HU":
-            found += [(name.replace("_", " "), window.level, window.width) for name, window in WINDOWS.items()]
-        ranges = [
+            found += [replace(window, name=name.replace("_", " ")) for name, window in WINDOWS.items()]
+        for name, (low, high) in (
             ("0.5 to 99.5 percent of values", robust_range(values)),
             ("all values", (float(values.min()), float(values.max()))),
-        ]
-        # One value everywhere has no range: it is shown grey, and `said` tells why.
-        found += [(name, (low + high) / 2, (high - low) or 1.0) for name, (low, high) in ranges]
-        return [{"name": name, "level": level, "width": width} for name, level, width in found]
+        ):
+            # One value everywhere has no range: it is shown grey, and `said` tells why.
+            found.append(Window((low + high) / 2, (high - low) or 1.0, name))
+        return found
 
     def _said(self) -> list[str]:
         count, depth, height, width = self.volume.values_CZYX.shape
@@ -208,7 +218,7 @@ def _read_mask(path: Path, image: Volume) -> SeenMask:
         raise ImageError(path, "its values are not whole numbers", "A mask holds the number of a label at each voxel.")
     whole = values[0].astype(np.int64)
     # Counting is far faster than sorting, and labels are small numbers.
-    counted = 0 <= whole.min() and whole.max() < _COUNTED
+    counted = whole.min() >= 0 and whole.max() < _COUNTED
     found = np.flatnonzero(np.bincount(whole.ravel())) if counted else np.unique(whole)
     labels = [int(label) for label in found if label]
     if len(labels) > _MOST_LABELS:

@@ -1,0 +1,36 @@
+"""The classes that a person can choose from on a slide."""
+
+from __future__ import annotations
+
+from lamella.errors import SlideError
+from lamella.view.class_colours import class_colours
+from lamella.view.server.served import Served
+
+REGION = "Region"
+"""Inside an object of this class everything is labelled: the rest there is background (docs/how-to/annotate.md)."""
+_REGION_COLOUR = "#212529"
+_TOLD_APART = 21  # colours that class_colours tells apart
+
+
+def classes_of(served: Served, slide_id: str) -> dict[str, str]:
+    """Class -> "#rrggbb": those of the slide's layers, then those that somebody drew on any slide, then `REGION`.
+
+    Raises:
+        LamellaError: The list of what was drawn was damaged.
+    """
+    try:
+        layers = served.layers(slide_id)[0].values()
+    except SlideError:
+        layers = ()  # the page itself says why the slide cannot be shown
+    predicted = {name: colour for layer in layers for name, colour in layer.info.legend.classes}
+    return (
+        {REGION: _REGION_COLOUR}
+        | predicted
+        | {name: colour for name, colour in served.annotations.classes().items() if name not in predicted}
+    )
+
+
+def free_colours() -> list[str]:
+    """For classes that are made in the page; the first that is not taken is the next."""
+    wheel = class_colours([str(number) for number in range(_TOLD_APART)]).values()
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in wheel]

@@ -1,0 +1,51 @@
+"""How densely places lie, where they are too many or too small to be seen one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lamella.geometry import Box, Frame
+
+# Side of a cell on the display: finer ones hold too few places to tell a density from chance.
+CELL_PX = 8
+_CELLS_ACROSS = 128  # of the whole slide's longer side, from which the range is taken
+
+
+def density_under(places_px0: np.ndarray, box_px0: Box, width_px: int, height_px: int, slide: Frame) -> np.ndarray:
+    """(height_px, width_px) places per mm2, in cells of the display; NaN in cells without any.
+
+    Args:
+        places_px0: (N, 2).
+        box_px0: The tile.
+        width_px: Of the tile.
+        height_px: Of the tile.
+        slide: Level 0.
+    """
+    columns, rows = -(-width_px // CELL_PX), -(-height_px // CELL_PX)
+    step_x, step_y = CELL_PX * box_px0.width / width_px, CELL_PX * box_px0.height / height_px
+    cells = Box(box_px0.x0, box_px0.y0, box_px0.x0 + columns * step_x, box_px0.y0 + rows * step_y)
+    counts = _counts(places_px0, cells, columns, rows)
+    densities = np.where(counts > 0, counts / _area_mm2(slide, step_x, step_y), np.nan)
+    return densities.repeat(CELL_PX, axis=0)[:height_px].repeat(CELL_PX, axis=1)[:, :width_px]
+
+
+def densest(places_px0: np.ndarray, slide: Frame) -> float:
+    """The 99th percentile of the slide's cells that hold any places, in places per mm2; 1 if there are none."""
+    step = max(slide.width_px, slide.height_px) / _CELLS_ACROSS
+    columns, rows = -(-slide.width_px // step), -(-slide.height_px // step)
+    counts = _counts(places_px0, Box(0, 0, columns * step, rows * step), int(columns), int(rows))
+    if not counts.any():
+        return 1.0
+    return float(np.percentile(counts[counts > 0], 99) / _area_mm2(slide, step, step))
+
+
+def _counts(places_px0: np.ndarray, box: Box, columns: int, rows: int) -> np.ndarray:
+    column = np.floor((places_px0[:, 0] - box.x0) / box.width * columns).astype(np.int64)
+    row = np.floor((places_px0[:, 1] - box.y0) / box.height * rows).astype(np.int64)
+    inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    counts = np.bincount(row[inside] * columns + column[inside], minlength=rows * columns)
+    return counts.reshape(rows, columns)
+
+
+def _area_mm2(slide: Frame, width_px0: float, height_px0: float) -> float:
+    return slide.box_um(Box(0, 0, width_px0, height_px0)).area / 1e6

@@ -1,0 +1,163 @@
+"""A slide's objects: outlines near, their density far out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lamella.errors import LamellaError
+from lamella.geometry import Box, Frame
+from lamella.view.marks import Colour, web
+from lamella.view.server.layers.colours import empty_tile, painted, stops
+from lamella.view.server.layers.contract import LayerInfo, Legend, Look, ObjectsInView
+from lamella.view.server.layers.density import densest, density_under
+from lamella.view.server.layers.layer import Making, PlainLayer
+from lamella.view.server.layers.outline_reader import OutlineReader
+from lamella.view.server.layers.outlines import LINES, POINTS, Outlines
+
+_DENSITY_MAP = "magma"
+# An outline is drawn where the middle one of the objects is so large on the display; below it is a speck.
+_SEEN_PX = 4.0
+_MOST_DRAWN = 8000  # outlines in a tile: more take seconds, and leave nothing bare between them
+_LINE_PX, _POINT_PX = 2, 3
+_SHORT_BYTES = 1 << 20  # such a file is read within the wait, before its classes are told
+_WAIT_S = 0.5
+
+
+def object_layers(path: Path, group: str, slide: Frame) -> Iterator[Making]:
+    """The objects of a GeoJSON file; nothing is read of a long one until it is looked at.
+
+    Args:
+        path: Of one slide.
+        group: The heading.
+        slide: Level 0.
+    """
+    yield lambda: ObjectLayer(path, group, slide)
+
+
+class ObjectLayer(PlainLayer):
+    """Outlines of a file, read in the background once they are asked for.
+
+    Args:
+        path: `.geojson` or `.geojson.gz`.
+        group: The heading.
+        slide: Level 0, to which the file's coordinates refer.
+        title: For people.
+
+    Raises:
+        LamellaError: A short file is damaged; a long one says so when it is looked at.
+    """
+
+    def __init__(self, path: Path, group: str, slide: Frame, title: str = "objects") -> None:
+        if not path.is_file():
+            raise LamellaError(path, "the file does not exist", "Correct the path.")
+        self.path, self._slide = path, slide
+        self._reader = OutlineReader(path)
+        self._densest: dict[tuple[int, str], float] = {}
+        legend = Legend(bare="where there are none; far out, colours are objects per mm2")
+        name = path.name.removesuffix(".gz").removesuffix(".geojson") if title == "objects" else title
+        super().__init__(LayerInfo(name, title, group, legend, objects=True, opacity=0.9, note=path.name))
+        if path.stat().st_size <= _SHORT_BYTES:
+            self._reader.outlines(_WAIT_S)
+            found = self.search("", 64)
+            self.info = replace(self.info, legend=self.legend(Look()), channels=found, channel_count=len(self.names))
+
+    @property
+    def settled(self) -> bool:
+        return self._reader.ready == 1.0
+
+    def legend(self, look: Look) -> Legend:
+        found = self._found(look)
+        classes = [(name, web(colour)) for name, colour in zip(found.names, found.palette(), strict=True)]
+        chosen = [entry for entry in classes if look.channel in ("", entry[0])]
+        most = self._most(found, look.channel)
+        return replace(
+            self.info.legend, classes=chosen, low=0.0, high=most, unit="objects per mm2", stops=stops(_DENSITY_MAP)
+        )
+
+    def search(self, text: str, limit: int) -> Sequence[str]:
+        self.names = tuple(self._reader.outlines().names)
+        return super().search(text, limit)
+
+    def objects(self, box_px0: Box, limit: int) -> ObjectsInView:
+        ready = self._reader.ready  # asked first: what is shown is at least that
+        found = self._reader.outlines(_WAIT_S)
+        numbers, palette = found.within(box_px0), found.palette()
+        features = [found.feature(number, palette) for number in numbers] if len(numbers) <= limit else []
+        return ObjectsInView(len(numbers), features, self._reader.ready if ready == 1.0 else ready)
+
+    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+        found = self._found(look)
+        px0 = box_px0.width / width_px
+        margin = px0 * (_POINT_PX + 1)  # what is drawn reaches over the edges of the tile
+        reach = Box(box_px0.x0 - margin, box_px0.y0 - margin, box_px0.x1 + margin, box_px0.y1 + margin)
+        near = found.within(reach, look.channel)
+        if not len(near):
+            return empty_tile(width_px, height_px)
+        if len(near) <= _MOST_DRAWN and _middle_size(found, near) >= _SEEN_PX * px0:
+            return draw_outlines(found, near, box_px0, width_px, height_px)
+        values = density_under(_centres(found.bounds[near]), box_px0, width_px, height_px, self._slide)
+        high = self._most(found, look.channel) if look.high is None else look.high
+        return painted(values, look.low or 0.0, high, _DENSITY_MAP)
+
+    def _found(self, look: Look) -> Outlines:
+        """What was read so far.
+
+        Raises:
+            KeyError: The look names a class that there is none of.
+            LamellaError: The file is damaged.
+        """
+        found = self._reader.outlines(_WAIT_S)
+        if look.channel and look.channel not in found.names and self.settled:
+            raise KeyError(look.channel)
+        return found
+
+    def _most(self, found: Outlines, only: str) -> float:
+        key = len(found), only
+        if key not in self._densest:
+            numbers = found.within(self._slide.bounds_px, only)
+            self._densest[key] = densest(_centres(found.bounds[numbers]), self._slide)
+        return self._densest[key]
+
+
+def _middle_size(found: Outlines, numbers: np.ndarray) -> float:
+    """The median of the longer sides, in level-0 pixels; points are always large enough."""
+    bounds = found.bounds[numbers]
+    sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
+    sides[found.kinds[numbers] == POINTS] = np.inf
+    return float(np.median(sides))
+
+
+def _centres(bounds: np.ndarray) -> np.ndarray:
+    return (bounds[:, :2] + bounds[:, 2:]) / 2
+
+
+def draw_outlines(found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: int, height_px: int) -> np.ndarray:
+    """(height_px, width_px, 4) uint8: lines of two pixels in the classes' colours; points are dots."""
+    palette = found.palette()
+    colours: list[Colour] = sorted(set(palette))
+    numbered = {colour: number + 1 for number, colour in enumerate(colours[:255])}
+    ink = [numbered.get(colour, 255) for colour in palette]
+    image = Image.new("L", (width_px, height_px), 0)
+    draw = ImageDraw.Draw(image)
+    scale = np.array([width_px / box_px0.width, height_px / box_px0.height])
+    origin = np.array([box_px0.x0, box_px0.y0])
+    for number in numbers.tolist():
+        kind, fill = found.kinds[number], ink[found.classes[number]]
+        for part in found.parts(number):
+            # Pillow's whole numbers are centres of pixels; ours are their upper left corners.
+            corners = (part - origin) * scale - 0.5
+            if kind == POINTS:
+                for x, y in corners.tolist():
+                    draw.ellipse((x - _POINT_PX, y - _POINT_PX, x + _POINT_PX, y + _POINT_PX), fill=fill)
+            else:
+                line = corners if kind == LINES else np.concatenate([corners, corners[:1]])
+                draw.line(line.ravel().tolist(), fill=fill, width=_LINE_PX)
+    lookup = np.zeros((256, 4), np.uint8)
+    for colour, number in numbered.items():
+        lookup[number] = (*colour, 255)
+    return lookup[np.asarray(image)]

@@ -1,0 +1,155 @@
+"""From the curves of one run or two to charts: which lines share one, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import QueryParams
+
+from lamella.errors import LamellaError
+from lamella.view.monitor_panels import panel_of
+from lamella.view.server.runs.chart import LOOKS, Chart, Line, draw_chart, smoothed, text_of
+from lamella.view.server.runs.curve import Curve
+from lamella.view.server.runs.run_curves import AXES, LogCurves, RunCurves
+
+MOST_SMOOTH = 100_000
+OWN = "run"
+"""What a log in the run's own folder is called beside those of folders in it."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a page wants its curves.
+
+    Attributes:
+        axis: One of AXES.
+        logarithmic: Of the values.
+        smooth: Mean of so many steps; 1 leaves values as they are.
+        logs: Titles of the logs; the first few where none is named.
+    """
+
+    axis: str = AXES[0]
+    logarithmic: bool = False
+    smooth: int = 1
+    logs: tuple[str, ...] = ()
+
+    @classmethod
+    def of_query(cls, query: QueryParams) -> Wish:
+        """From `x`, `log`, `smooth` and any number of `logs`.
+
+        Raises:
+            LamellaError: One of them cannot be.
+        """
+        axis, smooth = query.get("x", AXES[0]), query.get("smooth") or "1"
+        if axis not in AXES:
+            raise LamellaError("x", f"{axis!r} is not one of {', '.join(AXES)}", "Choose one of them.")
+        if not smooth.isdecimal() or not 1 <= int(smooth) <= MOST_SMOOTH:
+            raise LamellaError("smooth", f"{smooth!r} is no number from 1 to {MOST_SMOOTH}", "Give one.")
+        return cls(axis, "log" in query, int(smooth), tuple(query.getlist("logs")))
+
+
+@dataclass(frozen=True)
+class Charts:
+    """What a page shows of logs.
+
+    Attributes:
+        charts: In order: training first, then what was measured on held views.
+        constant: Columns that never changed, as text.
+        warnings: Of the monitors.
+        logs: (title, whether it is shown).
+        notes: What was left out or merged.
+        version: Changes when the curves do.
+        status: When the newest line was written, and what is still being read.
+        left_bytes: Still to be read.
+        any: Whether a log has a line.
+    """
+
+    charts: Sequence[Chart]
+    constant: Sequence[str]
+    warnings: Sequence[str]
+    logs: Sequence[tuple[str, bool]]
+    notes: Sequence[str]
+    version: str
+    status: str
+    left_bytes: int
+    any: bool
+
+
+def charts_of(runs: Mapping[str, RunCurves], wish: Wish) -> Charts:
+    """Draw the curves as far as they have been read.
+
+    Args:
+        runs: By name.
+        wish: How.
+    """
+    titles = list(dict.fromkeys(log.title or OWN for run in runs.values() for log in run.logs.values()))
+    wanted = [title for title in titles if title in wish.logs] or titles[:LOOKS]
+    found: dict[str, list[tuple[str, Curve, bool]]] = {}
+    warnings: list[str] = []
+    damaged = 0
+    for name, run in runs.items():
+        with run.lock:
+            for log in run.logs.values():
+                title = log.title or OWN
+                damaged += log.damaged
+                warnings += [f"{_joined(name, runs, title, titles)}{text}" for text in log.warnings]
+                if title in wanted:
+                    _gather(found, log, _joined(name, runs, title, titles))
+    constant = [text for title, lines in found.items() if (text := _constant(title, lines))]
+    charts = [
+        draw_chart(title, [_line(label, curve, wish) for label, curve, _ in lines], wish.logarithmic)
+        for title, lines in sorted(found.items(), key=lambda each: each[1][0][2])  # stable: steps, then held views
+        if not _constant(title, lines)
+    ]
+    merged = max((curve.each for lines in found.values() for _, curve, _ in lines), default=1)
+    notes = []
+    if merged > 1:
+        notes.append(f"Long curves: a line is the mean of up to {merged} steps, the area behind it their range.")
+    if damaged:
+        notes.append(f"{damaged} damaged lines of the logs are left out.")
+    left = sum(run.left_bytes for run in runs.values())
+    version = ".".join(str(run.version) for run in runs.values())
+    logs = [(title, title in wanted) for title in titles]
+    return Charts(charts, constant, warnings, logs, notes, version, _status(runs, left), left, bool(found))
+
+
+def _gather(found: dict[str, list[tuple[str, Curve, bool]]], log: LogCurves, words: str) -> None:
+    for column, curve in log.curves.items():
+        panel, label = panel_of(column, log.held)
+        title = f"{panel} (held views)" if log.held and "held views" not in panel else panel
+        found.setdefault(title, []).append((f"{words}{label}", curve, log.held))
+
+
+def _joined(name: str, runs: Mapping[str, RunCurves], title: str, titles: Sequence[str]) -> str:
+    """`first run, fold0: ` as far as there is more than one."""
+    words = [*([name] if len(runs) > 1 else []), *([title] if len(titles) > 1 else [])]
+    return f"{', '.join(words)}: " if words else ""
+
+
+def _constant(title: str, lines: Sequence[tuple[str, Curve, bool]]) -> str:
+    """`weight decay 0.05` of what never changed over three points; empty of others."""
+    numbers = {value for _, curve, _ in lines for part in curve.points(0)[2:] for value in part}
+    if len(numbers) == 1 and all(len(curve.points(0)[1]) > 2 for _, curve, _ in lines):
+        return f"{title} {text_of(numbers.pop())}"
+    return ""
+
+
+def _line(label: str, curve: Curve, wish: Wish) -> Line:
+    x, mean, low, high = curve.points(AXES.index(wish.axis))
+    count = max(1, round(wish.smooth / curve.each))
+    if count == 1:
+        return Line(label, x, mean, low, high, curve.last)
+    return Line(label, x, smoothed(mean, count), low, high, curve.last, mean)
+
+
+def _status(runs: Mapping[str, RunCurves], left: int) -> str:
+    ages = [age for run in runs.values() if (age := run.age_s()) is not None]
+    if not ages:
+        return "There is no log yet."
+    age = min(ages)
+    units = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0), ("days", 86_400.0, math.inf))
+    unit, seconds, _ = next(each for each in units if age < each[2])
+    reading = f" {left / 1e6:,.1f} MB are still to be read." if left > 0 else ""
+    return f"Last written {age / seconds:.0f} {unit} ago.{reading}"
