@@ -3,8 +3,8 @@
 python benchmarks/view.py [--part tiles|viewers|objects] [--rounds 3]
 
 tiles: latency of single tiles over loopback, each asked once of a fresh server (cold) and once more (warm), against
-openslide-python's DeepZoomGenerator on the same slide with the same tiles and JPEG quality: called in this process,
-where it pays for no server, and behind the same server. All ways take turns tile by tile. viewers: twenty connections
+openslide-python's DeepZoomGenerator on the same slide with the same tiles and JPEG quality, behind the same server; and
+both called in this process, where they pay for no server. All ways take turns tile by tile. viewers: twenty connections
 that pan and zoom, a bounded number of tiles each; errors, tiles a second, and how memory grows beside the caches that
 are stated. objects: seconds until a slide's page has its facts, the tiles of its first view and the first answer about
 its objects, of a fresh server and again.
@@ -31,6 +31,8 @@ import openslide
 from openslide.deepzoom import DeepZoomGenerator
 from PIL import Image
 
+from lamella.slides.slide import open_slide
+from lamella.view.server.tile_pixels import tile_jpeg
 from predicting import write_repeating_slide
 from reading.slides import CMU, SIDE_PX, TCGA, texture, write_svs, write_ycbcr
 from viewing.serving import TILE_PX, Server, deepzoom_jpeg
@@ -40,6 +42,8 @@ OBJECTS, OBJECTS_SIDE_PX = 500_000, 60_000
 STATED_MB = 64 + 160  # coded tiles and decoded tiles: the defaults of TileMemory and SlidePool
 # Beside the caches: what four readings at once hold, and the interpreter's own.
 ALLOWED_MB = STATED_MB + 200
+OURS, THEIRS = ("viewer, served", "viewer, called"), ("deepzoom, served", "deepzoom, called")
+FASTER = 2.0
 VIEW_TILES = 6, 4  # a window of 1,500 x 1,000 px
 OPEN_S = 2.0
 
@@ -72,11 +76,13 @@ def compare_tiles(path: Path, rounds: int) -> None:
     warm: dict[str, list[float]] = {}
     difference: list[float] = []
     for number in range(rounds):
-        servers = {"viewer": Server("viewer", path), "deepzoom, same server": Server("deepzoom", path)}
+        servers = {OURS[0]: Server("viewer", path), THEIRS[0]: Server("deepzoom", path)}
         generator = DeepZoomGenerator(openslide.OpenSlide(str(path)), TILE_PX, 0)
         asking = {name: Asking(server.port) for name, server in servers.items()}
         ways = {name: (lambda at, one=one: one.tile(path.stem, at)) for name, one in asking.items()}
-        ways["deepzoom, in process"] = lambda at, slide=generator: deepzoom_jpeg(slide, *at)
+        slide = open_slide(path, dct_scaling=True)
+        ways[OURS[1]] = lambda at, slide=slide: tile_jpeg(slide, *at)
+        ways[THEIRS[1]] = lambda at, slide=generator: deepzoom_jpeg(slide, *at)
         tiles = sample(generator, number)
         for way in ways.values():  # the slide is open, and this tile is not measured
             way(tiles[-1])
@@ -88,19 +94,23 @@ def compare_tiles(path: Path, rounds: int) -> None:
                     seen[name] = way(at)
                     times.setdefault(name, []).append(time.perf_counter() - start)
                 if times is cold and number == 0:
-                    difference.append(grey_levels(seen["viewer"], seen["deepzoom, in process"]))
+                    difference += grey_levels(seen[OURS[0]], seen[THEIRS[1]])
+        slide.close()
         for server in servers.values():
             server.close()
-    print(f"{path.name}: {len(cold['viewer'])} tiles, pixels beside OpenSlide's off by {np.mean(difference):.1f} on average")
+    said = (
+        f"{len(cold[OURS[0]])} tiles, pixels off from OpenSlide's by {np.mean(difference):.1f} grey levels on average"
+    )
+    print(f"{path.name}: {said}")
     for when, times in (("cold", cold), ("warm", warm)):
-        ours = statistics.median(times["viewer"])
         for name, seconds in times.items():
-            ratio = statistics.median(seconds) / ours
-            target = "" if name == "viewer" else f", {ratio:.2f}x ours" + (
-                f", target 2 {'ok' if ratio >= 2 else 'MISS'}" if when == "cold" else ""
-            )
             print(f"  {when}, {name}: p50 {1e3 * statistics.median(seconds):.2f} ms, "
-                  f"p95 {1e3 * np.percentile(seconds, 95):.2f} ms{target}")  # fmt: skip
+                  f"p95 {1e3 * np.percentile(seconds, 95):.2f} ms")  # fmt: skip
+        for ours, theirs in (*zip(OURS, THEIRS, strict=True), (OURS[0], THEIRS[1])):
+            ratio = statistics.median(times[theirs]) / statistics.median(times[ours])
+            like = when == "cold" and OURS.index(ours) == THEIRS.index(theirs)
+            verdict = f", target {FASTER:.0f} {'ok' if ratio >= FASTER else 'MISS'}" if like else ""
+            print(f"  {when}, p50 of {theirs} / {ours}: {ratio:.2f}x{verdict}")
 
 
 def sample(generator: DeepZoomGenerator, seed: int, most: int = 60) -> list[Tile]:
@@ -114,9 +124,10 @@ def sample(generator: DeepZoomGenerator, seed: int, most: int = 60) -> list[Tile
     return [tiles[i] for i in rng.permutation(len(tiles))]
 
 
-def grey_levels(ours: bytes, theirs: bytes) -> float:
+def grey_levels(ours: bytes, theirs: bytes) -> list[float]:
+    """Mean difference of two tiles; none where OpenSlide's thumbnails at the edge lose a column of pixels."""
     first, second = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")).astype(int) for one in (ours, theirs))
-    return float(np.abs(first - second).mean())
+    return [float(np.abs(first - second).mean())] if first.shape == second.shape else []
 
 
 # ---- viewers --------------------------------------------------------------------------------------------------------
@@ -240,7 +251,7 @@ def open_with_objects(folder: Path) -> None:
         objects = json.loads(asking.get(asked))
         took = time.perf_counter() - start
         print(f"{OBJECTS} objects, {when}: facts {had_facts:.2f} s, tiles of the view {had_tiles:.2f} s, first answer "
-              f"{took:.2f} s ({objects['total']} in view, {objects['ready']:.0%} of the file read), target {OPEN_S:.0f} s "
+              f"{took:.2f} s ({objects['total']} in view, {objects['ready']:.0%} read), target {OPEN_S:.0f} s "
               f"{'ok' if took < OPEN_S else 'MISS'}")  # fmt: skip
         while objects["ready"] < 1:
             time.sleep(0.2)

@@ -69,3 +69,204 @@ def test_a_drawn_box_comes_back_in_level_0_pixels(drawing, tmp_path):
     assert page.evaluate("lamella.annotations.anno.getAnnotations()[0].target.selector.type") == "RECTANGLE"
     assert re.search(r"110 × 80\.\d µm", page.get_by_label("Your annotations").inner_text())
     page.screenshot(path="/tmp/e_box.png")
+
+
+def click(page, x: float, y: float) -> None:
+    page.mouse.click(*display(page, x, y))
+    page.wait_for_timeout(350)  # two clicks within 300 ms at one place would be a double click
+
+
+def by_numbers(page, *, x: float, y: float, w: float | None = None, h: float | None = None, unit: str = "px0") -> None:
+    if not page.locator("[data-part=numbers]").is_visible():
+        page.get_by_text("Add by numbers").click()
+    for name, value in {"x": x, "y": y, "w": w, "h": h}.items():
+        page.locator(f"[data-part=numbers] [name={name}]").fill("" if value is None else str(value))
+    page.locator("[data-part=numbers] [name=unit]").select_option(unit)
+    page.get_by_role("button", name="Add", exact=True).click()
+
+
+def entries(page) -> list[str]:
+    return page.get_by_label("Your annotations").inner_text().splitlines()
+
+
+def test_an_outline_by_clicks_and_a_point(drawing, tmp_path):
+    page = drawing
+    page.get_by_label("New class").fill("gland")
+    page.get_by_role("button", name="Add class").click()
+    page.keyboard.press("Tab")
+    page.keyboard.press("o")
+    corners = [(300, 300), (500, 320), (480, 520), (320, 480)]
+    for corner in corners:
+        click(page, *corner)
+    click(page, 301, 301)  # the first again closes it
+    page.keyboard.press("p")
+    click(page, 700, 400)
+    until(page, "document.querySelectorAll('[data-part=drawn] li').length === 2")
+    page.screenshot(path="/tmp/e_outline.png")
+    page.get_by_role("button", name="Save").click()
+    until(page, "document.querySelector('[data-part=saved]').textContent.startsWith('Saved')")
+    outline, point = sorted(saved(tmp_path), key=lambda feature: feature["geometry"]["type"], reverse=True)
+    assert {feature["properties"]["classification"]["name"] for feature in (outline, point)} == {"gland"}
+    assert point["geometry"]["coordinates"] == pytest.approx([700, 400], abs=1)
+    drawn = outline["geometry"]["coordinates"][0]
+    assert len(drawn) == 5
+    assert all(min(abs(x - a) + abs(y - b) for x, y in drawn) < 2 for a, b in corners)
+    page.reload()
+    until(page, "globalThis.lamella?.annotations")
+    assert page.get_by_role("button", name="gland, Point").count() == 1
+    page.get_by_role("button", name="Select").click()
+    click(page, 702, 401)  # a few pixels beside it still hit it
+    assert page.get_by_role("button", name="gland, Point").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Delete")
+    until(page, "document.querySelectorAll('[data-part=drawn] li').length === 1")
+
+
+def test_edit_class_undo_and_delete(drawing, tmp_path):
+    page = drawing
+    by_numbers(page, x=300, y=200, w=200, h=100)
+    wait_saved(page, 1)
+    page.get_by_role("button", name=re.compile("Region")).click()
+    drag(page, (500, 300), (560, 360))  # its lower right corner
+    wait_saved(page, 2)
+    ring = saved(tmp_path)[0]["geometry"]["coordinates"][0]
+    assert [min(side) for side in zip(*ring, strict=True)] == pytest.approx([300, 200], abs=1)
+    assert [max(side) for side in zip(*ring, strict=True)] == pytest.approx([560, 360], abs=2)
+    page.get_by_label("New class").fill("tumour")
+    page.get_by_label("New class").press("Enter")
+    wait_saved(page, 3)
+    found = saved(tmp_path)[0]["properties"]["classification"]
+    assert found["name"] == "tumour"
+    assert found["color"] == [230, 159, 0]  # the first colour of the palette
+    page.wait_for_timeout(300)  # changes within 250 ms are undone together
+    page.get_by_role("button", name="Undo").click()
+    wait_saved(page, 4)
+    assert saved(tmp_path)[0]["properties"]["classification"]["name"] == "Region"
+    page.get_by_label("Your annotations").get_by_role("button").click()
+    page.screenshot(path="/tmp/e_selected.png")
+    page.get_by_role("button", name="Delete").click()
+    wait_saved(page, 5)
+    assert saved(tmp_path) == []
+    page.get_by_role("button", name="Undo").click()
+    wait_saved(page, 6)
+    assert len(saved(tmp_path)) == 1
+
+
+def test_keys_alone(drawing, tmp_path):
+    page = drawing
+    page.locator("summary", has_text="Add by numbers").focus()
+    page.keyboard.press("Enter")
+    for value in ("100", "50", "25.5", "10"):  # micrometres
+        page.keyboard.press("Tab")
+        page.keyboard.type(value)
+    page.keyboard.press("Enter")
+    wait_saved(page, 1)
+    ring = saved(tmp_path)[0]["geometry"]["coordinates"][0]
+    assert [*map(min, zip(*ring, strict=True)), *map(max, zip(*ring, strict=True))] == [200, 100, 251, 120]
+    page.get_by_label("Your annotations").get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Delete")
+    wait_saved(page, 2)
+    assert saved(tmp_path) == []
+
+
+def other_page(page, change) -> dict:
+    """Somebody else saves."""
+    return page.evaluate(
+        """async (body) => (await fetch("../api/slides/a/annotations/anna", {method: "POST",
+          headers: {"content-type": "application/json", "x-lamella": "1"}, body: JSON.stringify(body)})).json()""",
+        change,
+    )
+
+
+def test_what_others_save_meanwhile_is_merged_and_conflicts_keep_both(drawing, tmp_path):
+    page = drawing
+    page.expected_faults = ["409"]
+    by_numbers(page, x=300, y=200, w=200, h=100)
+    wait_saved(page, 1)
+    (first,) = saved(tmp_path)
+    ring = [[600, 500], [700, 500], [700, 600], [600, 600], [600, 500]]
+    more = {
+        **first,
+        "id": "00000000-0000-0000-0000-000000000001",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+    assert other_page(page, {"base_version": 1, "upserts": [more]})["version"] == 2
+    by_numbers(page, x=10, y=10)
+    wait_saved(page, 3)
+    assert len(entries(page)) == len(saved(tmp_path)) == 3
+    theirs = {**first, "properties": {"objectType": "annotation", "name": "theirs"}}
+    other_page(page, {"base_version": 3, "upserts": [theirs]})
+    page.get_by_role("button", name=re.compile("Region, 100 × 50")).click()
+    page.get_by_label("New class").fill("mine")
+    page.get_by_label("New class").press("Enter")
+    wait_saved(page, 5)
+    now = {feature["id"]: feature["properties"] for feature in saved(tmp_path)}
+    assert len(now) == len(entries(page)) == 4
+    assert now.pop(first["id"])["name"] == "theirs"
+    assert [kept.get("classification", {}).get("name") for kept in now.values()].count("mine") == 1
+
+
+def test_a_crossing_outline_is_held_back_and_the_rest_saved(drawing, tmp_path):
+    page = drawing
+    page.expected_faults = ["400"]
+    page.keyboard.press("o")
+    for corner in [(300, 300), (500, 500), (500, 300), (300, 500)]:
+        click(page, *corner)
+    click(page, 301, 301)
+    page.keyboard.press("Escape")
+    by_numbers(page, x=600, y=200, w=50, h=50)
+    until(page, "document.querySelector('[data-part=saved]').textContent.includes('crosses itself')")
+    page.screenshot(path="/tmp/e_crossing.png")
+    page.wait_for_timeout(500)
+    assert [feature["geometry"]["coordinates"][0][0] for feature in saved(tmp_path)] == [[600, 250]]
+    assert len(entries(page)) == 2
+    assert "crosses itself" in page.locator("[data-part=saved]").inner_text()
+
+
+def test_a_server_that_does_not_answer_is_asked_again(drawing, tmp_path):
+    page = drawing
+    page.expected_faults = ["ERR_FAILED", "Failed to load"]
+    page.route("**/annotations/anna", lambda route: route.abort())
+    by_numbers(page, x=300, y=200, w=200, h=100)
+    until(page, "document.querySelector('[data-part=saved]').textContent.includes('Trying again in 2 s')")
+    page.screenshot(path="/tmp/e_offline.png")
+    page.unroute("**/annotations/anna")
+    wait_saved(page, 1)
+    assert len(saved(tmp_path)) == 1
+
+
+def test_others_are_shown_and_cannot_be_changed_and_files_come_in_and_out(drawing, tmp_path):
+    page = drawing
+    by_numbers(page, x=300, y=200, w=200, h=100)
+    wait_saved(page, 1)
+    page.get_by_text("Author and files").click()
+    page.get_by_label("Your name").fill("Bob")
+    page.get_by_label("Your name").press("Enter")
+    page.wait_for_timeout(500)
+    until(page, "globalThis.lamella?.annotations?.author === 'Bob'")
+    assert page.evaluate("lamella.annotations.anno.getAnnotations().length") == 1
+    page.evaluate("lamella.viewer.viewport.goHome(true)")
+    page.wait_for_timeout(300)
+    click(page, 400, 250)
+    assert page.evaluate("lamella.annotations.anno.getSelected().length") == 0
+    page.get_by_text("Author and files").click()
+    ring = [[800, 500], [900, 500], [900, 600], [800, 500]]
+    hole = [[860, 520], [880, 520], [880, 540], [860, 520]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring, hole]},
+        "properties": {"classification": {"name": "vessel", "color": [0, 200, 0]}},
+    }
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    name = "export.geojson"
+    file = [{"name": name, "mimeType": "application/json", "buffer": json.dumps(collection).encode()}]
+    page.locator("[data-part=import]").set_input_files(file)
+    until(page, "document.querySelector('[data-part=saved]').textContent === '1 objects read, saved as version 1.'")
+    assert entries(page) == ["vessel, 50.0 × 50.0 µm"]
+    page.screenshot(path="/tmp/e_import.png")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export as GeoJSON").click()
+    (out,) = json.loads(download.value.path().read_text())["features"]
+    assert out["properties"]["classification"] == feature["properties"]["classification"]
+    assert len(out["geometry"]["coordinates"]) == 2
+    assert len(saved(tmp_path)) == 1

@@ -88,7 +88,7 @@ def test_a_known_voxel_has_its_value_and_its_mask(page, serve_paths, scans):
     page.get_by_label("Opacity").fill("0.2")
     until(page, "getComputedStyle(document.querySelector('.axial .mask')).opacity === '0.2'")
     page.get_by_label("Shown", exact=True).select_option("none")
-    until(page, "document.querySelector('.axial .mask').hidden")
+    until(page, "getComputedStyle(document.querySelector('.axial .mask')).opacity === '0'")
 
 
 def test_by_keys_alone(page, serve_paths, scans):

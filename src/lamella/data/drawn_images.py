@@ -11,9 +11,7 @@ from lamella.formats.geojson import Polygon
 from lamella.geometry import Box, Frame
 
 
-def image_boxes(
-    polygons: Sequence[Polygon], slide: Frame, mpp: float, *, context_um: float, most_px: int
-) -> list[Box]:
+def image_boxes(polygons: Sequence[Polygon], slide: Frame, mpp: float, *, context_um: float, most_px: int) -> list[Box]:
     """Boxes in whole level-0 pixels, from top to bottom, that hold all of the polygons that lies on the slide.
 
     Args:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from starlette.testclient import TestClient
+
+if TYPE_CHECKING:
+    from lamella.view.server.safety import Safety
 
 ADDRESS = "http://127.0.0.1:8642"
 WRITE = {"x-lamella": "1", "content-type": "application/json"}

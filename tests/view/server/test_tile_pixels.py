@@ -134,9 +134,11 @@ def test_a_damaged_stored_tile_is_an_error_that_names_it(tmp_path, how):
     with tifffile.TiffFile(path) as tiff:
         at, count = tiff.pages.first.dataoffsets[1], tiff.pages.first.databytecounts[1]
     data = bytearray(path.read_bytes())
-    data[at + count // 2 : at + count] = b"\0" * (count - count // 2) if how == "zeros" else b"\xff\xd9" * (
-        (count - count // 2) // 2
-    ) + b"\0" * ((count - count // 2) % 2)
+    data[at + count // 2 : at + count] = (
+        b"\0" * (count - count // 2)
+        if how == "zeros"
+        else b"\xff\xd9" * ((count - count // 2) // 2) + b"\0" * ((count - count // 2) % 2)
+    )
     path.write_bytes(data)
     with open_slide(path, mpp=0.5) as slide:
         level = Pyramid.over(slide.frame).max_level

@@ -29,9 +29,7 @@ def convert_annotations(
     """
     (source,) = request.paths
     if not is_annotation_folder(source):
-        raise LamellaError(
-            source, "it is no folder of annotations", "Draw some: lamella view slides/ -o annotations."
-        )
+        raise LamellaError(source, "it is no folder of annotations", "Draw some: lamella view slides/ -o annotations.")
     index = request.options.get("index")
     plan = planned(source, settings, mpp, None if index is None else SlideIndex.load(index))
     if request.dry_run:

@@ -117,7 +117,7 @@ def _images(out: Path, plan: Plan, work: Work, slide: Slide, areas: _Areas) -> I
 def _told(out: Path, plan: Plan, rows: Sequence[Mapping[str, Any]], areas: _Areas) -> Iterator[str]:
     slides = {work.slide.name for work in plan.works}
     authors = sorted({work.author for work in plan.works})
-    yield f"wrote {_count(len(rows), 'image')} of {_count(len(slides), 'slide')} to {out}, drawn by {', '.join(authors)}"
+    yield f"wrote {_count(len(rows), 'image')} of {_count(len(slides), 'slide')} to {out}, by {', '.join(authors)}"
     yield "labelled: " + ", ".join(
         f"{name} {areas.classes.get(name, 0.0) * _MM2_PER_UM2:.4g} mm2" for name in plan.values
     )

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from lamella.errors import LamellaError, first_line
 from lamella.geometry import Box
 from lamella.slides.slide import Slide
+from lamella.view.server.annotations.selectors import with_selector
 
 # Each click is a token that all others attend to; more than this on one object is no hand's work.
 _MOST_CLICKS = 64
@@ -102,7 +103,7 @@ def _answer(request: Request, body: bytes) -> dict[str, Any]:
     with served.slides.slide(item.id) as slide:
         boxes = [Box(*corners) for corners in asked.boxes]
         answer = served.prompter.ask(slide, Box(*asked.region), boxes, asked.positives, asked.negatives)
-    return asdict(answer)
+    return {**asdict(answer), "features": [with_selector(feature) for feature in answer.features]}
 
 
 ROUTES = [Route("/api/slides/{slide}/prompt", prompt, methods=["POST"])]

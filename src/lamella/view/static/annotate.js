@@ -1,41 +1,43 @@
 // Drawing on the slide. What is drawn is saved by itself; the server wrote the controls into the page.
-import {ask, make, root} from "./ask.js";
+import {ask, root} from "./ask.js";
 import {drawn, saving} from "./saving.js";
 import {boxInView, goTo, placeAt} from "./viewer.js";
 
 const LISTED = 200; // objects in the list; more would make the page slow
 const NEAR_PX = 8; // display pixels from a point that still hit it
-const HINTS = {
-  rectangle: "Drag over the slide.", point: "Click on the slide.",
-  polygon: "Click corner by corner; a double click, or a click on the first corner, closes it.",
-};
-const DRAWN_BY_HAND = {type: "Feature", properties: {objectType: "annotation"}, editable: true};
+const SHAPES = ["rectangle", "polygon"]; // what Annotorious draws
+const BY_HAND = {type: "Feature", properties: {objectType: "annotation"}, editable: true};
 
-// Polygons of GeoJSON (rings, closed) as Annotorious draws them.
-function selectorOf(polygons) {
-  const bounds = (ring) => {
-    const [xs, ys] = [ring.map(([x]) => x), ring.map(([, y]) => y)];
-    return {minX: Math.min(...xs), minY: Math.min(...ys), maxX: Math.max(...xs), maxY: Math.max(...ys)};
-  };
-  const parts = polygons.map((rings) => ({rings: rings.map((ring) => ({points: ring.slice(0, -1)})), bounds: bounds(rings[0])}));
-  return {type: "MULTIPOLYGON", geometry: {polygons: parts, bounds: bounds(polygons.flatMap(([outline]) => outline))}};
-}
-const boxRing = (x, y, w, h) => [[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]];
-
-// Returns {add(feature, name), className(), author, onChange(listener), setTool(name), onTool(listener)}: what other
-// tools add is saved as if it were drawn; while another tool than "move" is set, clicks select nothing.
+// Returns {add(feature, name), className(), author, onChange(listener), setTool(name), onTool(listener)}: features that
+// other tools add come with their `selector` from the server, and are saved as if they were drawn. While another tool
+// than "move" is set, clicks select nothing.
 export async function annotate(section, slide, viewer) {
   const part = (name) => section.querySelector(`[data-part=${name}]`);
   const author = localStorage.getItem("lamella-author") || slide.author;
   const path = `api/slides/${slide.id}/annotations`, ownPath = `${path}/${encodeURIComponent(author)}`;
   const {authors, classes, free_colours: free, refused, read_only: readOnly} = await ask(path);
-  const listeners = {change: [], tool: []};
+  const listeners = {change: [], tool: []}, chosen = part("class"), list = part("drawn");
   let tool = "move";
 
-  const chosen = part("class");
   const nameOf = ({properties}) => properties?.feature.properties?.classification?.name ?? "";
   const own = ({properties}) => !properties || properties.author === author;
   const editable = ({properties}) => !properties || properties.feature.editable;
+  const anno = globalThis.AnnotoriousOSD.createOSDAnnotator(viewer, {
+    drawingEnabled: false, drawingMode: "drag", polygonSimplificationTolerance: 0.1,
+    userSelectAction: (item) => (tool !== "move" || !own(item) ? "NONE" : editable(item) ? "EDIT" : "SELECT"),
+    style: (item, state) => ({ // of others, and of regions, the edge alone
+      fill: classes[nameOf(item)], stroke: classes[nameOf(item)] ?? "#868e96",
+      fillOpacity: own(item) && nameOf(item) !== "Region" ? 0.2 : 0,
+      strokeWidth: editable(item) ? 3 : state?.selected ? 14 : 9, // points are all edge
+    }),
+  });
+  const {store} = anno.state, selected = () => anno.getSelected()[0];
+  function tell(text, fault = false) {
+    part("saved").textContent = text;
+    part("saved").classList.toggle("fault", fault);
+  }
+  const mine = saving(ownPath, store, author, authors[author]?.version ?? 0, tell);
+
   function classed({properties: {classification, ...rest}, ...feature}, name) {
     const color = [1, 3, 5].map((at) => parseInt(classes[name]?.slice(at, at + 2), 16));
     return {...feature, properties: name ? {...rest, classification: {name, color}} : rest};
@@ -45,70 +47,53 @@ export async function annotate(section, slide, viewer) {
     chosen.replaceChildren(new Option("no class", ""), ...Object.keys(classes).map((each) => new Option(each)));
     chosen.value = name;
   }
-
-  const anno = globalThis.AnnotoriousOSD.createOSDAnnotator(viewer, {
-    drawingEnabled: false, drawingMode: "drag", polygonSimplificationTolerance: 0.1,
-    userSelectAction: (item) => (tool !== "move" || !own(item) ? "NONE" : editable(item) ? "EDIT" : "SELECT"),
-    style: (item, state) => ({ // of others, and of regions, the edge alone
-      fill: classes[nameOf(item)], stroke: classes[nameOf(item)] ?? "#868e96",
-      fillOpacity: own(item) && nameOf(item) !== "Region" ? 0.2 : 0,
-      strokeWidth: editable(item) ? 3 : state?.selected ? 14 : 9,
-    }),
-  });
-  const {store} = anno.state;
-  function tell(text, fault = false) {
-    part("saved").textContent = text;
-    part("saved").classList.toggle("fault", fault);
+  const setFeature = (item, feature) => store.updateAnnotation({...item, properties: {author, feature}}, "LOCAL");
+  function add(feature, name = chosen.value) {
+    store.addAnnotation(drawn({...classed({...BY_HAND, ...feature}, name), id: undefined}, author), "LOCAL");
   }
-  const mine = saving(ownPath, store, author, authors[author]?.version ?? 0, tell);
-  const selected = () => anno.getSelected()[0];
-  function add({geometry: {type, coordinates}, ...feature}, name = chosen.value) {
-    const made = {...DRAWN_BY_HAND, ...feature, selector: selectorOf(type === "Polygon" ? [coordinates] : coordinates)};
-    store.addAnnotation(drawn({...classed(made, name), id: undefined}, author), "LOCAL");
+  function addBox(x, y, w, h, more = {}) {
+    const bounds = {minX: x, minY: y, maxX: x + w, maxY: y + h};
+    add({selector: {type: "RECTANGLE", geometry: {x, y, w, h, rot: 0, bounds}}, ...more});
   }
-  function addPoint(x, y) {
-    const geometry = {type: "Point", coordinates: [x, y]}, selector = selectorOf([[boxRing(x - 0.5, y - 0.5, 1, 1)]]);
-    const made = classed({...DRAWN_BY_HAND, geometry, selector, editable: false}, chosen.value);
-    store.addAnnotation(drawn({...made, id: undefined}, author), "LOCAL");
-  }
+  const addPoint = (x, y) => {
+    addBox(x - 0.5, y - 0.5, 1, 1, {editable: false, geometry: {type: "Point", coordinates: [x, y]}});
+  };
 
   // The list: a way to every object without a mouse.
   function show() {
     const items = store.all().filter((item) => own(item) && item.properties).reverse();
-    part("drawn").replaceChildren(...items.slice(0, LISTED).map((item) => {
+    list.replaceChildren(...items.slice(0, LISTED).map((item) => {
       const {minX, minY, maxX, maxY} = item.target.selector.geometry.bounds;
       const [w, h] = [(maxX - minX) * slide.mpp_x, (maxY - minY) * slide.mpp_y].map((um) => um.toPrecision(3));
-      const swatch = make("span", {className: "swatch"});
-      swatch.style.background = classes[nameOf(item)] ?? "";
-      return make("li", {}, make("button", {
-        type: "button", "aria-pressed": String(selected()?.id === item.id),
-        onclick() {
-          const margin = Math.max(maxX - minX, maxY - minY, 100), [x0, y0, x1, y1] = boxInView(viewer);
-          setTool("move");
-          anno.setSelected(item.id, editable(item));
-          if (minX < x0 || minY < y0 || maxX > x1 || maxY > y1) {
-            goTo(viewer, [minX - margin, minY - margin, maxX + margin, maxY + margin]);
-          }
-        },
-      }, swatch, `${nameOf(item) || "no class"}, ${editable(item) ? `${w} × ${h} µm` : item.properties.feature.geometry.type}`));
+      const size = editable(item) ? `${w} × ${h} µm` : item.properties.feature.geometry.type;
+      return new Option(`${nameOf(item) || "no class"}, ${size}`, item.id, false, selected()?.id === item.id);
     }));
-    part("more").textContent = items.length > LISTED ? `and ${items.length - LISTED} more` : items.length ? "" : "Nothing yet.";
-    part("export").hidden = !items.length;
+    const rest = items.length - LISTED;
+    part("more").textContent = rest > 0 ? `and ${rest} more` : items.length ? "" : "Nothing yet.";
     section.querySelector("[data-act=remove]").disabled = !selected();
     listeners.change.forEach((listener) => listener(items));
   }
+  list.onchange = () => {
+    const item = store.getAnnotation(list.value), [x0, y0, x1, y1] = boxInView(viewer);
+    const {minX, minY, maxX, maxY} = item.target.selector.geometry.bounds;
+    setTool("move");
+    anno.setSelected(item.id, editable(item));
+    if (minX >= x0 && minY >= y0 && maxX <= x1 && maxY <= y1) return;
+    const margin = Math.max(maxX - minX, maxY - minY, 100);
+    goTo(viewer, [minX - margin, minY - margin, maxX + margin, maxY + margin]);
+  };
 
   function setTool(name) {
     tool = name;
     anno.cancelDrawing();
     anno.cancelSelected();
-    if (name in HINTS && name !== "point") anno.setDrawingTool(name);
+    if (SHAPES.includes(name)) anno.setDrawingTool(name);
     anno.setDrawingMode(name === "polygon" ? "click" : "drag");
-    anno.setDrawingEnabled(name in HINTS && name !== "point");
+    anno.setDrawingEnabled(SHAPES.includes(name));
     viewer.element.dataset.tool = name;
-    part("hint").textContent = HINTS[name] ?? "";
     for (const button of section.querySelectorAll("[data-tool]")) {
       button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+      if (button.dataset.tool === name) part("hint").textContent = button.dataset.hint;
     }
     listeners.tool.forEach((listener) => listener(name));
   }
@@ -121,11 +106,11 @@ export async function annotate(section, slide, viewer) {
   store.observe(show);
   anno.on("createAnnotation", (item) => { // drawn by hand: it has no class yet
     if (item.properties) return;
-    store.updateAnnotation({...item, properties: {author, feature: classed(DRAWN_BY_HAND, chosen.value)}}, "LOCAL");
+    setFeature(item, classed(BY_HAND, chosen.value));
     anno.cancelSelected();
   });
   anno.on("selectionChanged", ([item]) => {
-    if (item) chosen.value = nameOf(item);
+    if (item?.properties) chosen.value = nameOf(item);
     show();
   });
   viewer.addHandler("canvas-click", ({quick, position}) => {
@@ -139,30 +124,26 @@ export async function annotate(section, slide, viewer) {
     if (hit) anno.setSelected(hit.id, false);
   });
 
-  const does = {
-    undo: anno.undo, redo: anno.redo, save: mine.save,
-    remove() { if (selected()) anno.removeAnnotation(selected().id); },
-  };
-  const keys = {b: "rectangle", o: "polygon", p: "point", Escape: "move"};
+  // Buttons, keys (of the buttons, here and in the other tools of the panel), forms.
+  const does = {undo: anno.undo, redo: anno.redo, save: mine.save, remove: () => anno.removeAnnotation(selected().id)};
   for (const button of section.querySelectorAll("[data-act]")) button.onclick = () => does[button.dataset.act]();
   for (const button of section.querySelectorAll("[data-tool]")) button.onclick = () => setTool(button.dataset.tool);
-  addEventListener("keydown", (event) => {
-    if (event.target.closest?.("input:not([type=checkbox]), select, dialog") || event.ctrlKey || event.metaKey) return;
-    if (Object.hasOwn(keys, event.key)) setTool(keys[event.key]);
-    else if (event.key === "u") does.undo();
-    else if (event.key === "Delete") does.remove();
+  addEventListener("keydown", ({key, target, ctrlKey, metaKey, altKey}) => {
+    const field = target.closest?.("input:not([type=checkbox]), select, dialog");
+    if (ctrlKey || metaKey || altKey || (field && (field !== list || key.length === 1))) return;
+    section.parentElement.querySelector(`[data-key="${CSS.escape(key)}"]`)?.click();
   });
   chosen.onchange = () => {
     const item = selected(), name = chosen.value;
     anno.cancelSelected();
-    if (item) store.updateAnnotation({...item, properties: {author, feature: classed(item.properties.feature, name)}}, "LOCAL");
+    if (item) setFeature(item, classed(item.properties.feature, name));
   };
   const submits = {
     classes({name}) { showClasses(name.trim()); chosen.onchange(); },
     numbers({x, y, w, h, unit}) {
       const [sx, sy] = unit === "um" ? [slide.mpp_x, slide.mpp_y] : [1, 1];
-      if (!(w > 0 && h > 0)) addPoint(x / sx, y / sy);
-      else add({geometry: {type: "Polygon", coordinates: [boxRing(x / sx, y / sy, w / sx, h / sy)]}});
+      if (w > 0 && h > 0) addBox(x / sx, y / sy, w / sx, h / sy);
+      else addPoint(x / sx, y / sy);
     },
     async author({name}) { // another name: another file
       await mine.save();
@@ -177,23 +158,18 @@ export async function annotate(section, slide, viewer) {
   part("import").onchange = async ({target}) => {
     try {
       await mine.save();
-      const body = JSON.parse(await target.files[0].text());
-      const found = await ask(`${ownPath}/import`, {method: "POST", body});
-      Object.assign(classes, {...found.classes, ...classes});
-      showClasses(chosen.value);
-      mine.take(found);
-      tell(`${found.read} objects read, saved as version ${found.version}.`);
+      await ask(`${ownPath}/import`, {method: "POST", body: JSON.parse(await target.files[0].text())});
+      location.reload();
     } catch (error) {
       tell(`Not imported: ${error.message}`, true);
     }
-    target.value = "";
   };
   Object.assign(part("export"), {href: `${root}${ownPath}.geojson`, download: `${slide.name}.geojson`});
   part("author").elements.name.value = author;
   part("others").onchange = ({target}) => anno.setFilter((item) => own(item) || target.checked);
   addEventListener("beforeunload", (event) => { if (mine.pending()) event.preventDefault(); });
 
-  anno.setAnnotations(Object.entries(authors).flatMap(([name, {features}]) => features.map((item) => drawn(item, name))));
+  for (const [name, {features}] of Object.entries(authors)) anno.setAnnotations(features.map((item) => drawn(item, name)), false);
   part("names").textContent = Object.keys(authors).filter((name) => name !== author).join(", ") || "nobody so far";
   tell([readOnly, ...Object.values(refused)].filter(Boolean).join(" "), true);
   showClasses(Object.keys(classes)[0]);

@@ -82,6 +82,7 @@ export function prompting(section, slide, viewer, annotations) {
     if (on === (tool === "prompt")) return;
     on = !on;
     part("asking").hidden = !on;
+    viewer.element.classList.toggle("prompting", on);
     button("start").setAttribute("aria-pressed", String(on));
     reject();
     if (on) look(); // the encoder works while the user aims

@@ -25,7 +25,7 @@ if (part("curves")) {
       next = setTimeout(later, POLL_MS);
     }
   };
-  const later = () => (document.hidden ? (next = setTimeout(later, POLL_MS)) : draw());
+  const later = () => (document.hidden || !form.elements.live.checked ? (next = setTimeout(later, POLL_MS)) : draw());
   let next = setTimeout(later, POLL_MS);
   form.onchange = () => { clearTimeout(next); seen = ""; draw(); };
   form.onsubmit = (event) => { event.preventDefault(); form.onchange(); };
@@ -39,7 +39,7 @@ document.addEventListener("pointermove", ({target, clientX, clientY}) => {
   const {x, y} = new DOMPoint(clientX, clientY).matrixTransform(chart.getScreenCTM().inverse());
   const across = (x - 58) / 316, up = (168 - y) / 160; // where run_charts.html has its axes
   const value = "log" in chart.dataset ? y0 * (y1 / y0) ** up : y0 + up * (y1 - y0);
-  say(`${Math.round(x0 + across * (x1 - x0)).toLocaleString("en")}: ${value.toPrecision(4)}`);
+  part("reading").textContent = `at ${Math.round(x0 + across * (x1 - x0)).toLocaleString("en")}: ${value.toPrecision(4)}`;
 });
 
 if (part("find")) {

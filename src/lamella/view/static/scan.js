@@ -1,4 +1,4 @@
-// A volume in three linked planes, or a film: every picture comes from the server; this moves the cross and the sliders.
+// A volume in three linked planes, or a film: the pictures come from the server, this moves the cross and the sliders.
 import {ask, root, say} from "./ask.js";
 
 const part = (name) => document.getElementById(name);
@@ -6,6 +6,7 @@ const main = document.querySelector("main"), address = `api/scans/${main.dataset
 const at = (axis) => Number(part(`at-${axis}`).value);
 const count = (axis) => Number(part(`at-${axis}`).max) + 1;
 const pictures = [...document.querySelectorAll(".picture")];
+const axes = [...main.querySelectorAll("output")].map(({id}) => id.replace("said-", ""));
 
 // Does one job at a time; of those that come meanwhile only the last is done.
 function latest(job) {
@@ -30,41 +31,40 @@ function shownBy(image) { // what the server says of a picture that does not com
   });
 }
 
-const tell = latest(async (x, y, z) => {
-  part("value").textContent = (await ask(`${address}/values?x=${x}&y=${y}&z=${z}&channel=${at("fourth")}`)).text;
+const tell = latest(async (voxel) => {
+  const {text} = await ask(`${address}/values?${new URLSearchParams({...voxel, channel: at("fourth")})}`);
+  part("value").textContent = text;
 });
 
 function draw() {
   say("");
-  for (const {id} of document.querySelectorAll("output")) {
-    const axis = id.replace("said-", ""), time = axis === "fourth" && main.dataset.step * at(axis) / 1000;
-    part(id).textContent = `${at(axis) + 1} of ${count(axis)}${time ? `, ${time.toFixed(2)} s` : ""}`;
+  for (const axis of axes) {
+    const time = axis === "fourth" && main.dataset.step * at(axis) / 1000;
+    part(`said-${axis}`).textContent = `${at(axis) + 1} of ${count(axis)}${time ? `, ${time.toFixed(2)} s` : ""}`;
+    // Planes run against their axes.
+    main.style.setProperty(`--${axis}`, `${100 * (1 - (at(axis) + .5) / count(axis))}%`);
   }
-  const look = new URLSearchParams(new FormData(part("look")));
+  const look = new URLSearchParams(new FormData(part("look"))), mask = part("mask")?.value;
   if (main.dataset.kind === "video") return pictures[0].show(`${address}/frames/${at("fourth")}.jpg?${look}`);
-  const share = (axis) => `${100 * (1 - (at(axis) + .5) / count(axis))}%`; // pictures run against their axes
+  main.style.setProperty("--opacity", mask ? part("opacity").value : 0);
   return Promise.all(pictures.map((picture) => {
-    const {across, down, through} = picture.dataset, plane = `planes/${through}/${at(through)}.png?${look}`;
-    picture.querySelector(".upright").style.left = share(across);
-    picture.querySelector(".level").style.top = share(down);
-    const mask = Object.assign(picture.querySelector(".mask"), {hidden: !part("mask")?.value});
-    mask.style.opacity = part("opacity")?.value;
-    if (!mask.hidden) picture.showMask(`${address}/masks/${part("mask").value}/${plane}`);
+    const {through} = picture.dataset, plane = `planes/${through}/${at(through)}.png?${look}`;
+    if (mask) picture.showMask(`${address}/masks/${mask}/${plane}`);
     return picture.show(`${address}/${plane}&channel=${at("fourth")}`);
   }));
 }
 
-const move = () => Promise.all([draw(), part("value") && tell(at("x"), at("y"), at("z"))]);
+const move = () => Promise.all([draw(), part("value") && tell({x: at("x"), y: at("y"), z: at("z")})]);
 
-function pointer(picture, event) { // the voxel under it; with a button down the cross goes there
-  const {across, down, through} = picture.dataset, box = picture.getBoundingClientRect();
-  const along = (axis, share) => Math.min(count(axis) - 1, Math.max(0, Math.floor(count(axis) * (1 - share))));
+function pointer({currentTarget, clientX, clientY, buttons}) { // with a button down the cross goes there
+  const {across, down, through} = currentTarget.dataset, box = currentTarget.getBoundingClientRect();
+  const along = (axis, share) => Math.max(0, Math.ceil(count(axis) * (1 - share)) - 1);
   const voxel = {
-    [across]: along(across, (event.clientX - box.left) / box.width),
-    [down]: along(down, (event.clientY - box.top) / box.height), [through]: at(through),
+    [across]: along(across, (clientX - box.left) / box.width),
+    [down]: along(down, (clientY - box.top) / box.height), [through]: at(through),
   };
-  if (!event.buttons) return tell(voxel.x, voxel.y, voxel.z);
-  for (const axis of "xyz") part(`at-${axis}`).value = voxel[axis];
+  if (!buttons) return tell(voxel);
+  for (const axis in voxel) part(`at-${axis}`).value = voxel[axis];
   return move();
 }
 
@@ -82,7 +82,7 @@ for (const picture of pictures) {
   picture.show = shownBy(picture.querySelector(".values"));
   if (!through) continue;
   picture.showMask = shownBy(picture.querySelector(".mask"));
-  picture.onpointerdown = picture.onpointermove = (event) => pointer(picture, event);
+  picture.onpointerdown = picture.onpointermove = pointer;
   picture.onwheel = (event) => {
     event.preventDefault();
     part(`at-${through}`).value = at(through) - Math.sign(event.deltaY);

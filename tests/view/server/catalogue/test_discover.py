@@ -69,7 +69,7 @@ def test_a_stated_spacing_wins_over_the_index(study):
 
 
 def test_not_every_tiff_or_picture_is_a_slide(make_slide, tmp_path):
-    make_slide("a.tif")
+    make_slide("a.tif", 256, 256)
     tifffile.imwrite(tmp_path / "mask.tif", np.ones((64, 64), np.uint8))
     Image.new("RGB", (32, 32)).save(tmp_path / "figure.png")
     (tmp_path / "broken.tif").write_bytes(b"II*\0 no more")
@@ -83,7 +83,7 @@ def test_not_every_tiff_or_picture_is_a_slide(make_slide, tmp_path):
 
 
 def test_predictions_features_and_outlines_find_their_slide(make_slide, tmp_path):
-    make_slide("a.tif")
+    make_slide("a.tif", 256, 256)
     _facts(tmp_path / "predicted" / "a" / "prediction.json", slide="a.tif")
     (tmp_path / "predicted" / "a" / "labels.zarr").mkdir()
     tifffile.imwrite(tmp_path / "predicted" / "a" / "labels.ome.tif", np.ones((8, 8), np.uint8))
@@ -114,7 +114,7 @@ def test_predictions_features_and_outlines_find_their_slide(make_slide, tmp_path
 
 
 def test_a_single_folder_of_a_prediction_may_be_given(make_slide, tmp_path):
-    slide = make_slide("a.tif")
+    slide = make_slide("a.tif", 256, 256)
     made = _facts(tmp_path / "predicted" / "a" / "prediction.json", slide="a.tif")
     (made.parent / "labels.zarr").mkdir()
     assert _sources(discover([slide, made.parent])) == {("prediction", "a", "predicted")}
@@ -122,7 +122,7 @@ def test_a_single_folder_of_a_prediction_may_be_given(make_slide, tmp_path):
 
 def test_outlines_of_segment_bring_the_slide_that_they_name(make_slide, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    slide = make_slide("a.tif", folder=tmp_path / "elsewhere")
+    slide = make_slide("a.tif", 256, 256, folder=tmp_path / "elsewhere")
     _facts(tmp_path / "out" / "answers.json", slide="a.tif")
     _facts(tmp_path / "out" / "run.json", verb="segment", inputs={"slide": str(slide)})
     (tmp_path / "out" / "config.yaml").touch()
@@ -133,7 +133,7 @@ def test_outlines_of_segment_bring_the_slide_that_they_name(make_slide, tmp_path
 
 
 def test_what_lies_over_a_slide_that_is_not_given_is_said(make_slide, tmp_path):
-    make_slide("b.tif")
+    make_slide("b.tif", 256, 256)
     _facts(tmp_path / "predicted" / "a" / "prediction.json", slide="a.tif")
     (tmp_path / "predicted" / "a" / "labels.zarr").mkdir()
     catalogue = discover([tmp_path])
@@ -142,7 +142,7 @@ def test_what_lies_over_a_slide_that_is_not_given_is_said(make_slide, tmp_path):
 
 
 def test_damaged_files_are_said_and_the_rest_is_shown(make_slide, tmp_path):
-    make_slide("a.tif")
+    make_slide("a.tif", 256, 256)
     for name in ("anchors/catalogue.json", "predicted/x/prediction.json", "index/slides.parquet", "run/run.json"):
         _facts(tmp_path / name).write_text("{")
     (tmp_path / "anchors" / "shards").mkdir()
@@ -156,7 +156,7 @@ def test_damaged_files_are_said_and_the_rest_is_shown(make_slide, tmp_path):
 
 
 def test_the_queue_is_in_level_0_pixels_of_each_axis(make_slide, tmp_path):
-    slide = make_slide("a.tif")
+    slide = make_slide("a.tif", 256, 256)
     table = tmp_path / "weak" / "uncertain_tiles.csv"
     _facts(tmp_path / "weak" / "a" / "metadata.json", slide_mpp=[0.5, 0.25])
     table.write_text("slide_id,x_px0,y_px0,fov_um,margin,likeliest\na,10,20,50,0.1,gland\nlost,1,1,1,1,x\n")
@@ -202,14 +202,14 @@ def test_moving_pictures_are_films_unless_a_verb_made_them(tmp_path):
 def test_slides_of_one_name_get_ids_and_names_of_their_own(make_slide, tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        make_slide("a.tif", folder=tmp_path / folder)
+        make_slide("a.tif", 256, 256, folder=tmp_path / folder)
     catalogue = discover([tmp_path])
     assert len({slide.name for slide in catalogue.slides.values()}) == len(catalogue.slides) == 2
     assert any("Two slides are called a" in sentence for sentence in catalogue.said)
 
 
 def test_a_manifest_states_spacing_metadata_and_expression(make_slide, tmp_path):
-    make_slide("a.tif", mpp=None)
+    make_slide("a.tif", 256, 256, mpp=None)
     (tmp_path / "a_spots.csv").write_text("x,y\n")
     table = tmp_path / "manifest.csv"
     table.write_text("slide_id,wsi_path,mpp,site,expression_path\nfirst,a.tif,0.5,north,a_spots.csv\n")
@@ -221,7 +221,7 @@ def test_a_manifest_states_spacing_metadata_and_expression(make_slide, tmp_path)
 
 def test_a_folder_of_annotations_brings_its_slides(make_slide, tmp_path):
     (tmp_path / "drawn").mkdir()
-    slide = AnnotatedSlide("a", make_slide("a.tif"), Frame(1536, 1024, 0.5, 0.5))
+    slide = AnnotatedSlide("a", make_slide("a.tif", 256, 256), Frame(256, 256, 0.5, 0.5))
     write_annotated_slides(tmp_path / "drawn", {"a": slide})
     (tmp_path / "drawn" / "a").mkdir()
     (tmp_path / "drawn" / "a" / "eve.geojson").write_text("[]")

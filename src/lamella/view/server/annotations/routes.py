@@ -84,8 +84,7 @@ def _load(request: Request, text: bytes) -> JSONResponse:
             version, _ = served.annotations.save(slide, author, Change(now.number, objects))
         except ConflictError:  # somebody saved between the two lines
             continue
-        classes = classes_of(served, request.path_params["slide"])
-        return JSONResponse({"read": len(objects), "classes": classes, **_shown(version)})
+        return JSONResponse({"read": len(objects), "version": version.number})
 
 
 def export(request: Request) -> Response:

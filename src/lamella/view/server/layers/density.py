@@ -6,8 +6,9 @@ import numpy as np
 
 from lamella.geometry import Box, Frame
 
-# Side of a cell on the display: finer ones hold too few places to tell a density from chance.
-CELL_PX = 8
+# Sides of a cell on the display: the finest in which places as dense as on average are this many. Fewer tell no density
+# from chance; coarser ones than the last show nothing of the tissue.
+_CELLS_PX, _PLACES_IN_CELL = (4, 8, 16, 32), 3
 _CELLS_ACROSS = 128  # of the whole slide's longer side, from which the range is taken
 
 
@@ -15,18 +16,23 @@ def density_under(places_px0: np.ndarray, box_px0: Box, width_px: int, height_px
     """(height_px, width_px) places per mm2, in cells of the display; NaN in cells without any.
 
     Args:
-        places_px0: (N, 2).
+        places_px0: (N, 2) of the whole slide: how many there are decides how large the cells are.
         box_px0: The tile.
         width_px: Of the tile.
         height_px: Of the tile.
         slide: Level 0.
     """
-    columns, rows = -(-width_px // CELL_PX), -(-height_px // CELL_PX)
-    step_x, step_y = CELL_PX * box_px0.width / width_px, CELL_PX * box_px0.height / height_px
+    scale_x, scale_y = box_px0.width / width_px, box_px0.height / height_px
+    average = len(places_px0) / _area_mm2(slide, slide.width_px, slide.height_px)
+    areas = ((cell, _area_mm2(slide, cell * scale_x, cell * scale_y)) for cell in _CELLS_PX)
+    enough = (cell for cell, area in areas if average * area >= _PLACES_IN_CELL)
+    cell = next(enough, _CELLS_PX[-1])
+    columns, rows = -(-width_px // cell), -(-height_px // cell)
+    step_x, step_y = cell * scale_x, cell * scale_y
     cells = Box(box_px0.x0, box_px0.y0, box_px0.x0 + columns * step_x, box_px0.y0 + rows * step_y)
     counts = _counts(places_px0, cells, columns, rows)
     densities = np.where(counts > 0, counts / _area_mm2(slide, step_x, step_y), np.nan)
-    return densities.repeat(CELL_PX, axis=0)[:height_px].repeat(CELL_PX, axis=1)[:, :width_px]
+    return densities.repeat(cell, axis=0)[:height_px].repeat(cell, axis=1)[:, :width_px]
 
 
 def densest(places_px0: np.ndarray, slide: Frame) -> float:

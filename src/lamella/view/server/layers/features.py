@@ -71,7 +71,7 @@ class FeatureLayer(PlacedValues):
         note = f"{len(tiles):,} tiles, {tiles.features.dim} numbers each{f' of {encoder}' if encoder else ''}"
         names = [f"component {number + 1}" for number in range(count)]
         legend = Legend(bare="where there are no tiles")
-        bounds = squares_px0(tiles.places_px0, tiles.side, tiles.side)
+        bounds = _bounds(tiles)
         super().__init__(LayerInfo("components", "likeness", group, legend, note=note), names, bounds, self._component)
         together = [(f"more red: {names[0]}", "#ff0000"), ("more green: component 2", "#00ff00")]
         together.append(("more blue: component 3", "#0000ff"))
@@ -114,6 +114,12 @@ class FeatureLayer(PlacedValues):
                 colours[:-1, 3] = 255
                 self._found = scores, colours
             return self._found
+
+
+def _bounds(tiles: PlacedTiles) -> np.ndarray:
+    """(N, 4) of the tiles. Files keep whole pixels: half a pixel more on each side closes cracks that no tile had."""
+    slack = 0.5 if tiles.places_px0.dtype.kind == "i" else 0.0
+    return squares_px0(tiles.places_px0 - slack, tiles.side + 2 * slack, tiles.side + 2 * slack)
 
 
 def components(features: FeatureRows, name: object) -> np.ndarray:
@@ -168,6 +174,4 @@ def _scores(path: Path, tiles: int) -> Iterator[tuple[str, np.ndarray]]:
 def _score_layer(group: str, tiles: PlacedTiles, scores: dict[str, np.ndarray]) -> Layer:
     columns = list(scores.values())
     info = LayerInfo("scores", "scores", group, Legend(bare="where there are no tiles"), note=f"{len(tiles):,} tiles")
-    return PlacedValues(
-        info, list(scores), squares_px0(tiles.places_px0, tiles.side, tiles.side), lambda channel: columns[channel]
-    )
+    return PlacedValues(info, list(scores), _bounds(tiles), lambda channel: columns[channel])

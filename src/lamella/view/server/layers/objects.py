@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from lamella.view.server.layers.outline_reader import OutlineReader
 from lamella.view.server.layers.outlines import LINES, POINTS, Outlines
 
 _DENSITY_MAP = "magma"
-# An outline is drawn where the middle one of the objects is so large on the display; below it is a speck.
+# Outlines are drawn where objects are so large on the display; below they are specks.
 _SEEN_PX = 4.0
 _MOST_DRAWN = 8000  # outlines in a tile: more take seconds, and leave nothing bare between them
-_LINE_PX, _POINT_PX = 2, 3
+_POINT_PX = 3
+# Lines are two pixels wide; one where objects are so small on the display that two would fill them.
+_WIDE_FROM_PX = 24.0
 _SHORT_BYTES = 1 << 20  # such a file is read within the wait, before its classes are told
 _WAIT_S = 0.5
 
@@ -57,7 +59,7 @@ class ObjectLayer(PlainLayer):
             raise LamellaError(path, "the file does not exist", "Correct the path.")
         self.path, self._slide = path, slide
         self._reader = OutlineReader(path)
-        self._densest: dict[tuple[int, str], float] = {}
+        self._known: dict[str, tuple[int, _Facts]] = {}
         legend = Legend(bare="where there are none; far out, colours are objects per mm2")
         name = path.name.removesuffix(".gz").removesuffix(".geojson") if title == "objects" else title
         super().__init__(LayerInfo(name, title, group, legend, objects=True, opacity=0.9, note=path.name))
@@ -74,7 +76,7 @@ class ObjectLayer(PlainLayer):
         found = self._found(look)
         classes = [(name, web(colour)) for name, colour in zip(found.names, found.palette(), strict=True)]
         chosen = [entry for entry in classes if look.channel in ("", entry[0])]
-        most = self._most(found, look.channel)
+        most = self._facts(found, look.channel).densest
         return replace(
             self.info.legend, classes=chosen, low=0.0, high=most, unit="objects per mm2", stops=stops(_DENSITY_MAP)
         )
@@ -98,10 +100,12 @@ class ObjectLayer(PlainLayer):
         near = found.within(reach, look.channel)
         if not len(near):
             return empty_tile(width_px, height_px)
-        if len(near) <= _MOST_DRAWN and _middle_size(found, near) >= _SEEN_PX * px0:
-            return draw_outlines(found, near, box_px0, width_px, height_px)
-        values = density_under(_centres(found.bounds[near]), box_px0, width_px, height_px, self._slide)
-        high = self._most(found, look.channel) if look.high is None else look.high
+        facts = self._facts(found, look.channel)
+        shown_px = facts.size_px0 / px0
+        if len(near) <= _MOST_DRAWN and shown_px >= _SEEN_PX:
+            return draw_outlines(found, near, box_px0, width_px, height_px, 2 if shown_px >= _WIDE_FROM_PX else 1)
+        values = density_under(facts.centres_px0, box_px0, width_px, height_px, self._slide)
+        high = facts.densest if look.high is None else look.high
         return painted(values, look.low or 0.0, high, _DENSITY_MAP)
 
     def _found(self, look: Look) -> Outlines:
@@ -116,28 +120,43 @@ class ObjectLayer(PlainLayer):
             raise KeyError(look.channel)
         return found
 
-    def _most(self, found: Outlines, only: str) -> float:
-        key = len(found), only
-        if key not in self._densest:
-            numbers = found.within(self._slide.bounds_px, only)
-            self._densest[key] = densest(_centres(found.bounds[numbers]), self._slide)
-        return self._densest[key]
+    def _facts(self, found: Outlines, only: str) -> _Facts:
+        """Of all objects that were read, or of one class; worked out anew when more were read."""
+        known = self._known.get(only)
+        if known is None or known[0] != len(found):
+            bounds = found.bounds if not only else found.bounds[found.classes == found.names.index(only)]
+            known = len(found), _Facts.of(bounds, self._slide)
+            self._known[only] = known
+        return known[1]
 
 
-def _middle_size(found: Outlines, numbers: np.ndarray) -> float:
-    """The median of the longer sides, in level-0 pixels; points are always large enough."""
-    bounds = found.bounds[numbers]
-    sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
-    sides[found.kinds[numbers] == POINTS] = np.inf
-    return float(np.median(sides))
+@dataclass(frozen=True)
+class _Facts:
+    """What objects are like, the whole slide over: so that neighbouring tiles are drawn alike.
+
+    Attributes:
+        centres_px0: (N, 2).
+        size_px0: Longer side of the object that a place inside of objects lies in, on average: specks count for little.
+            Without bound where all are points.
+        densest: See `densest`.
+    """
+
+    centres_px0: np.ndarray
+    size_px0: float
+    densest: float
+
+    @classmethod
+    def of(cls, bounds: np.ndarray, slide: Frame) -> _Facts:
+        centres = (bounds[:, :2] + bounds[:, 2:]) / 2
+        sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0).astype(np.float64)
+        size = (sides**3).sum() / (sides**2).sum() if sides.any() else np.inf
+        return cls(centres, float(size), densest(centres, slide))
 
 
-def _centres(bounds: np.ndarray) -> np.ndarray:
-    return (bounds[:, :2] + bounds[:, 2:]) / 2
-
-
-def draw_outlines(found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: int, height_px: int) -> np.ndarray:
-    """(height_px, width_px, 4) uint8: lines of two pixels in the classes' colours; points are dots."""
+def draw_outlines(
+    found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: int, height_px: int, line_px: int = 2
+) -> np.ndarray:
+    """(height_px, width_px, 4) uint8: lines in the classes' colours; points are dots."""
     palette = found.palette()
     colours: list[Colour] = sorted(set(palette))
     numbered = {colour: number + 1 for number, colour in enumerate(colours[:255])}
@@ -156,7 +175,7 @@ def draw_outlines(found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: 
                     draw.ellipse((x - _POINT_PX, y - _POINT_PX, x + _POINT_PX, y + _POINT_PX), fill=fill)
             else:
                 line = corners if kind == LINES else np.concatenate([corners, corners[:1]])
-                draw.line(line.ravel().tolist(), fill=fill, width=_LINE_PX)
+                draw.line(line.ravel().tolist(), fill=fill, width=line_px)
     lookup = np.zeros((256, 4), np.uint8)
     for colour, number in numbered.items():
         lookup[number] = (*colour, 255)

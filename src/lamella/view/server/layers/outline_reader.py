@@ -20,9 +20,8 @@ from lamella.view.server.layers.outlines import LINES, NO_CLASS, POINTS, POLYGON
 
 # Corners kept: 8 bytes each, so 320 MB. Of further objects only the boxes are kept, and that is said.
 MOST_CORNERS = 40_000_000
-# The interpreter is handed to the threads that answer requests so often: some half a millisecond.
-_PAUSE_AFTER = 32
 _LARGEST_PX0 = 1e9  # as formats/geojson.py has it: larger coordinates are a broken file
+_LOOK_AFTER = 64  # features between two looks at the clock
 _FIRST_SHOWN_S, _GROWTH = 0.25, 1.5  # when what was read is first shown, and how much later each time
 
 
@@ -78,10 +77,8 @@ class OutlineReader:
         try:
             for number, feature in iterate_features(self.path, self._count):
                 growing.add(self.path, number, feature, keep=len(growing.corners) < 2 * self._most)
-                if number % _PAUSE_AFTER == 0:
-                    time.sleep(0)
-                    if time.monotonic() - began > show_at:
-                        self._shown, show_at = growing.snapshot(), show_at * _GROWTH
+                if number % _LOOK_AFTER == 0 and time.monotonic() - began > show_at:
+                    self._shown, show_at = growing.snapshot(), show_at * _GROWTH
             self._shown, self.boxed = growing.snapshot(), growing.boxed
         except LamellaError as error:
             self._fault = error

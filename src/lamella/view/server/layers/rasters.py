@@ -126,7 +126,10 @@ def tiff_labels(path: Path, slide: Frame, mpp: float, names: Sequence[str]) -> R
             if any(not page.is_tiled or page.dtype != np.uint8 or page.samplesperpixel != 1 for page in pages):
                 raise ValueError("it is no tiled label map of bytes")
             for page in pages:  # read now, while the file is open
-                _ = page.dataoffsets, page.databytecounts, page.decode
+                _ = page.decode
+                ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+                if max(ends) > path.stat().st_size:
+                    raise ValueError("it is cut short")
     except DAMAGE as error:
         raise LamellaError(path, f"it cannot be read ({first_line(error)})", _AGAIN) from error
     frames = [

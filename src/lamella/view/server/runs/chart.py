@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 374.0, 8.0, 168.0
-_TICKS = 4  # at least, on a linear axis; more crowd a small chart
+_TICKS = 5  # intervals at most on a linear axis; more crowd a small chart
 _LOG_TICKS = 5  # at most
 LOOKS = 6
 """Kinds of lines, by colour and dashes; the style sheet has them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
@@ -60,9 +60,6 @@ class Charts:
         warnings: Of the monitors.
         logs: (title, whether it is shown).
         notes: What was left out or merged.
-        version: Changes when the curves do.
-        status: When the newest line was written, and what is still being read.
-        left_bytes: Still to be read.
         any: Whether a log has a line.
     """
 
@@ -71,9 +68,6 @@ class Charts:
     warnings: Sequence[str]
     logs: Sequence[tuple[str, bool]]
     notes: Sequence[str]
-    version: str
-    status: str
-    left_bytes: int
     any: bool
 
 
@@ -86,7 +80,7 @@ def charts_of(runs: Mapping[str, RunCurves], wish: Wish) -> Charts:
     """
     titles = list(dict.fromkeys(log.title or OWN for run in runs.values() for log in run.logs.values()))
     wanted = [title for title in titles if title in wish.logs] or titles[:LOOKS]
-    found: dict[str, list[tuple[str, Curve, bool]]] = {}
+    found: dict[str, list[_Named]] = {}
     warnings: list[str] = []
     damaged = 0
     for name, run in runs.items():
@@ -97,29 +91,71 @@ def charts_of(runs: Mapping[str, RunCurves], wish: Wish) -> Charts:
                 warnings += [f"{_joined(name, runs, title, titles)}{text}" for text in log.warnings]
                 if title in wanted:
                     _gather(found, log, _joined(name, runs, title, titles))
+    found = _split(found)
     constant = [text for title, lines in found.items() if (text := _constant(title, lines))]
     charts = [
-        draw_chart(title, [_line(label, curve, wish) for label, curve, _ in lines], wish.logarithmic)
-        for title, lines in sorted(found.items(), key=lambda each: each[1][0][2])  # stable: steps, then held views
+        draw_chart(title, [_line(each.label, each.curve, wish) for each in lines], wish.logarithmic)
+        for title, lines in sorted(found.items(), key=lambda each: each[1][0].held)  # stable: steps, then held views
         if not _constant(title, lines)
     ]
-    merged = max((curve.each for lines in found.values() for _, curve, _ in lines), default=1)
+    merged = max((each.curve.each for lines in found.values() for each in lines), default=1)
     notes = []
     if merged > 1:
         notes.append(f"Long curves: a line is the mean of up to {merged} steps, the area behind it their range.")
     if damaged:
         notes.append(f"{damaged} damaged lines of the logs are left out.")
-    left = sum(run.left_bytes for run in runs.values())
-    version = ".".join(str(run.version) for run in runs.values())
     logs = [(title, title in wanted) for title in titles]
-    return Charts(charts, constant, warnings, logs, notes, version, _status(runs, left), left, bool(found))
+    return Charts(charts, constant, warnings, logs, notes, bool(found))
 
 
-def _gather(found: dict[str, list[tuple[str, Curve, bool]]], log: LogCurves, words: str) -> None:
+def version_of(runs: Iterable[RunCurves]) -> str:
+    """Changes when there is something new to draw."""
+    return ".".join(str(run.version) for run in runs)
+
+
+def status_of(runs: Sequence[RunCurves]) -> str:
+    """When the newest line was written, and what is still to be read."""
+    ages = [age for run in runs if (age := run.age_s()) is not None]
+    if not ages:
+        return "There is no log yet."
+    age, left = min(ages), sum(run.left_bytes for run in runs)
+    unit, seconds, _ = next(each for each in _UNITS if age < each[2])
+    reading = f" {left / 1e6:,.1f} MB are still to be read." if left > 0 else ""
+    return f"Last written {age / seconds:.0f} {unit} ago.{reading}"
+
+
+_UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0), ("days", 86_400.0, math.inf))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A curve, where it is from, and its name in the panel."""
+
+    words: str
+    name: str
+    curve: Curve
+    held: bool
+
+    @property
+    def label(self) -> str:
+        return f"{self.words}{self.name}"
+
+
+def _split(found: Mapping[str, list[_Named]]) -> dict[str, list[_Named]]:
+    """A panel of more lines than there are kinds of them becomes one for each column."""
+    panels: dict[str, list[_Named]] = {}
+    for title, lines in found.items():
+        for line in lines:
+            many = len(lines) > LOOKS and len({each.name for each in lines}) > 1
+            panels.setdefault(f"{title}: {line.name}" if many else title, []).append(line)
+    return panels
+
+
+def _gather(found: dict[str, list[_Named]], log: LogCurves, words: str) -> None:
     for column, curve in log.curves.items():
         panel, label = panel_of(column, log.held)
         title = f"{panel} (held views)" if log.held and "held views" not in panel else panel
-        found.setdefault(title, []).append((f"{words}{label}", curve, log.held))
+        found.setdefault(title, []).append(_Named(words, label, curve, log.held))
 
 
 def _joined(name: str, runs: Mapping[str, RunCurves], title: str, titles: Sequence[str]) -> str:
@@ -128,10 +164,11 @@ def _joined(name: str, runs: Mapping[str, RunCurves], title: str, titles: Sequen
     return f"{', '.join(words)}: " if words else ""
 
 
-def _constant(title: str, lines: Sequence[tuple[str, Curve, bool]]) -> str:
+def _constant(title: str, lines: Sequence[_Named]) -> str:
     """`weight decay 0.05` of what never changed over three points; empty of others."""
-    numbers = {value for _, curve, _ in lines for part in curve.points(0)[2:] for value in part}
-    if len(numbers) == 1 and all(len(curve.points(0)[1]) > 2 for _, curve, _ in lines):
+    points = [each.curve.points(0) for each in lines]
+    numbers = {value for _, _, low, high in points for part in (low, high) for value in part}
+    if len(numbers) == 1 and all(len(mean) > 2 for _, mean, _, _ in points):
         return f"{title} {text_of(numbers.pop())}"
     return ""
 
@@ -142,14 +179,3 @@ def _line(label: str, curve: Curve, wish: Wish) -> Line:
     if count == 1:
         return Line(label, x, mean, low, high, curve.last)
     return Line(label, x, smoothed(mean, count), low, high, curve.last, mean)
-
-
-def _status(runs: Mapping[str, RunCurves], left: int) -> str:
-    ages = [age for run in runs.values() if (age := run.age_s()) is not None]
-    if not ages:
-        return "There is no log yet."
-    age = min(ages)
-    units = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0), ("days", 86_400.0, math.inf))
-    unit, seconds, _ = next(each for each in units if age < each[2])
-    reading = f" {left / 1e6:,.1f} MB are still to be read." if left > 0 else ""
-    return f"Last written {age / seconds:.0f} {unit} ago.{reading}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -10,10 +11,10 @@ from starlette.routing import Route
 
 from lamella.view.server.catalogue.items import RunItem
 from lamella.view.server.pages import fragment, page
-from lamella.view.server.runs.charts import Charts, Wish, charts_of
+from lamella.view.server.runs.charts import Wish, charts_of, status_of, version_of
 from lamella.view.server.runs.run_compare import compare
-from lamella.view.server.runs.run_files import PICTURE_TYPES, Listings, is_inside
 from lamella.view.server.runs.run_curves import CurveMemory, RunCurves
+from lamella.view.server.runs.run_files import PICTURE_TYPES, Listings, is_inside
 from lamella.view.server.runs.run_page import run_values
 from lamella.view.server.served import Served
 
@@ -23,8 +24,7 @@ _LISTINGS, _CURVES = Listings(), CurveMemory()
 def run_page(request: Request) -> Response:
     """GET /run/{run}: curves, results, pictures, settings, model cards."""
     item = _run(request, request.path_params["run"])
-    charts, wish = _charts(request, [item])
-    return page(request, "run.html", charts=charts, wish=wish, **run_values(item, _LISTINGS.of(item.folder)))
+    return page(request, "run.html", **_curves(request, [item]), **run_values(item, _LISTINGS.of(item.folder)))
 
 
 def compare_page(request: Request) -> Response:
@@ -36,10 +36,8 @@ def compare_page(request: Request) -> Response:
     names = names_of(runs)
     first, second = ((run.folder, _LISTINGS.of(run.folder)) for run in runs)
     found = compare((first[0], second[0]), (first[1], second[1]), (names[0], names[1]))
-    charts, wish = _charts(request, runs)
-    return page(
-        request, "run_compare.html", chosen=chosen, runs=runs, names=names, found=found, charts=charts, wish=wish
-    )
+    values = {"chosen": chosen, "runs": runs, "names": names, "found": found}
+    return page(request, "run_compare.html", **values, **_curves(request, runs))
 
 
 def run_charts(request: Request) -> JSONResponse:
@@ -48,16 +46,17 @@ def run_charts(request: Request) -> JSONResponse:
     The logs are read on from where they were read before, not from their beginnings.
     """
     others = [other for other in request.query_params.getlist("b") if other]
-    charts, _ = _charts(request, [_run(request, run) for run in (request.path_params["run"], *others[:1])])
-    seen = request.query_params.get("seen") == charts.version
-    return JSONResponse(
-        {
-            "version": charts.version,
-            "status": charts.status,
-            "more": charts.left_bytes > 0,
-            "html": None if seen else fragment("run_charts.html", charts=charts),
-        }
-    )
+    runs = _read([_run(request, run) for run in (request.path_params["run"], *others[:1])])
+    wish, version = Wish.of_query(request.query_params), version_of(runs.values())
+    answer = {
+        "version": version,
+        "status": status_of([*runs.values()]),
+        "more": any(run.left_bytes for run in runs.values()),
+        "html": None,
+    }
+    if request.query_params.get("seen") != version:
+        answer["html"] = fragment("run_charts.html", charts=charts_of(runs, wish))
+    return JSONResponse(answer)
 
 
 def run_picture(request: Request) -> FileResponse:
@@ -70,14 +69,20 @@ def run_picture(request: Request) -> FileResponse:
     return FileResponse(file.path, media_type=PICTURE_TYPES[file.path.suffix.lower()])
 
 
-def _charts(request: Request, runs: Sequence[RunItem]) -> tuple[Charts, Wish]:
-    """The charts of one run or two, after what was added to their logs has been read."""
-    wish = Wish.of_query(request.query_params)
+def _curves(request: Request, chosen: Sequence[RunItem]) -> dict[str, Any]:
+    """The charts of one run or two as their page shows them at first."""
+    runs, wish = _read(chosen), Wish.of_query(request.query_params)
+    version, written = version_of(runs.values()), status_of([*runs.values()])
+    return {"wish": wish, "charts": charts_of(runs, wish), "version": version, "written": written}
+
+
+def _read(chosen: Sequence[RunItem]) -> dict[str, RunCurves]:
+    """Curves by the run's name, after what was added to the logs has been read."""
     found: dict[str, RunCurves] = {}
-    for run, name in zip(runs, names_of(runs), strict=True):
+    for run, name in zip(chosen, names_of(chosen), strict=True):
         found[name] = _CURVES.of(run.folder)
         found[name].read(_LISTINGS.of(run.folder).logs.values())
-    return charts_of(found, wish), wish
+    return found
 
 
 def names_of(runs: Sequence[RunItem]) -> list[str]:

@@ -124,7 +124,7 @@ def why_not(
     try:
         refuse_mixed_trees([*first, *second], "these rows")
     except (ProtocolError, KeyError, TypeError) as error:
-        return str(error)
+        return str(error).removeprefix("these rows: ")
     if first[0].get("protocol") is None:
         data = [{_data_of(row) for row in rows} for rows in (first, second)]
         if not data[0] & data[1]:

@@ -42,7 +42,7 @@ class LogCurves:
     warnings: list[str] = field(default_factory=list)
     damaged: int = 0
     written_s: float = 0.0
-    mark: Mark = Mark()
+    mark: Mark = field(default_factory=Mark)
 
     def add(self, row: dict[str, Any]) -> None:
         """One line."""

@@ -1,5 +1,4 @@
-"""Result tables from results.json: value, interval, baseline, control and n of each row, and never rows in one table
-that mean different things."""
+"""Result tables from results.json: never rows in one table that mean different things."""
 
 from __future__ import annotations
 
@@ -99,7 +98,10 @@ def tables_of(tree: Mapping[str, Any], refused: list[str]) -> Iterable[Table]:
         try:
             refuse_mixed_question(question, rows)
             lines = with_bars(_in_order([line_of(row) for row in rows]))
-        except (ProtocolError, *_BROKEN) as error:
+        except ProtocolError as error:  # a ValueError as well, but its whole text is to be read
+            refused.append(f"{question}: not shown, {str(error).removeprefix(f'{question}: ')}")
+            continue
+        except _BROKEN as error:
             refused.append(f"{question}: not shown, {why(error)}")
             continue
         about = [text for text in (tree.get("meanings", {}).get(question, ""), conditions(rows[0])) if text]

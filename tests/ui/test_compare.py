@@ -1,0 +1,84 @@
+"""Two looks at one slide in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from tests.ui.conftest import until
+from tests.ui.fake_layers import BLUE, RED, Halves
+from tests.ui.on_slide import colour_at, near, open_slide_page
+
+from lamella.geometry import Frame
+
+pytestmark = pytest.mark.ui
+_SECOND = "OpenSeadragon.getViewer(document.getElementById('second'))"
+
+
+@pytest.fixture
+def two(page, serve_paths, make_slide):
+    """A slide with two predictions of which the first is shown."""
+    frame = Frame(1536, 1024, 0.5, 0.5)
+    layers = {"one": Halves("one", RED, frame), "two": Halves("two", BLUE, frame)}
+    open_slide_page(page, serve_paths(make_slide("a.tif"), _layers={"a": (layers, [])}), view="500,500,1,one")
+
+
+def on_screen(page, x: float, y: float) -> tuple[int, int, int]:
+    """The colour that a person sees at a place of the first viewer, in level-0 pixels."""
+    import io
+
+    from PIL import Image
+
+    corner = page.locator("#viewer").bounding_box()
+    place = page.evaluate(
+        "([x, y]) => lamella.viewer.viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y))", [x, y]
+    )
+    clip = {"x": corner["x"] + place["x"], "y": corner["y"] + place["y"], "width": 1, "height": 1}
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").getpixel((0, 0))
+
+
+def until_seen(page, x, y, colour) -> None:
+    for _ in range(60):
+        if near(on_screen(page, x, y), colour):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{on_screen(page, x, y)} at {x}, {y}, not {colour}")
+
+
+def test_side_by_side_shows_each_its_own_and_both_the_same_place(page, two):
+    page.get_by_label("with", exact=True).select_option("two")
+    page.get_by_label("Side by side").check()
+    until(page, f"{_SECOND}?.world.getItemAt(1)?.getFullyLoaded()")
+    until(page, f"{_SECOND}.viewport.getBounds().equals(lamella.viewer.viewport.getBounds(true))")
+    until(page, "lamella.viewer.world.getItemAt(1)?.getFullyLoaded()")
+    assert near(colour_at(page, 400, 500), RED) and near(colour_at(page, 400, 500, _SECOND), BLUE)
+    page.evaluate(f"{_SECOND}.viewport.zoomBy(2)")  # whichever is moved
+    until(page, f"Math.abs(lamella.viewer.viewport.getZoom(true) / {_SECOND}.viewport.getZoom() - 1) < 1e-6")
+    page.get_by_label("Off").check()
+    assert not page.locator("#second").is_visible()
+
+
+def test_the_handle_swipes_between_the_two_by_keys(page, two):
+    page.get_by_label("with", exact=True).select_option("two")
+    page.get_by_label("Swipe", exact=True).check()
+    until_seen(page, 300, 500, RED)
+    until_seen(page, 600, 500, BLUE)  # the middle is at 500
+    handle = page.get_by_label("Swipe between the two")
+    handle.focus()
+    for _ in range(150):
+        page.keyboard.press("ArrowLeft")
+    assert handle.input_value() == "350"
+    until_seen(page, 420, 500, BLUE)
+    page.keyboard.press("End")
+    until_seen(page, 600, 500, RED)
+    corner = page.locator("#viewer").bounding_box()
+    before = page.evaluate("lamella.viewer.viewport.getCenter().x")
+    page.mouse.move(corner["x"] + 300, corner["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(corner["x"] + 200, corner["y"] + 300, steps=4)
+    page.mouse.up()
+    until(page, f"lamella.viewer.viewport.getCenter().x > {before}")  # the slide is dragged beside the handle
+
+
+def test_a_prediction_beside_the_bare_slide(page, two):
+    page.get_by_label("Side by side").check()
+    until(page, f"{_SECOND}?.world.getItemAt(0)?.getFullyLoaded()")
+    assert page.evaluate(f"{_SECOND}.world.getItemCount()") == 1
