@@ -72,7 +72,7 @@ class Genes(Halves):
 class Squares(Halves):
     """Squares of 40 level-0 pixels a side, 64 apart; tiles stand in for them where many are in view."""
 
-    def __init__(self, name: str, frame: Frame, most: int = 60) -> None:
+    def __init__(self, name: str, frame: Frame, most: int = 100) -> None:
         super().__init__(name, BLUE, frame)
         self.most, self.reads = most, 0
         legend = Legend(classes=[("nucleus", "#0072b2")])

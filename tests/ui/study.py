@@ -48,9 +48,7 @@ def make_study(folder: Path) -> Path:
     learn(folder / "runs" / "one", 0.9)
     learn(folder / "runs" / "two", 0.8)
     shutil.copytree(RESULTS / "glas_segformer", folder / "results")
-    facts = {"verb": "evaluate", "lamella": "0.1.0", "settings_hash": "0", "inputs": {}}
-    (folder / "results" / "run.json").write_text(json.dumps(facts))
-    (folder / "results" / "config.yaml").write_text("seed: 0\n")
+    _run_facts(folder / "results", "evaluate")
     scan(folder / "scans")
     return folder
 
@@ -136,3 +134,4 @@ def _run_facts(folder: Path, verb: str) -> None:
     facts = {"verb": verb, "lamella": "0.1.0", "settings_hash": "0", "inputs": {}}
     (folder / "run.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text("seed: 0\n")
+    (folder / "origins.json").write_text(json.dumps({"seed": "default"}))

@@ -32,7 +32,10 @@ def violations(page, axe):
     return [
         f"{page.url} [{one['impact']}] {one['id']}: {one['help']}: {node['html'][:160]} ({node['failureSummary'][:300]})"
         for one in found
-        for node in one["nodes"][:3]
+        for node in one["nodes"]
+        # Both handles of a range share one bar, so their targets overlap. WCAG 2.5.8 allows it where another control
+        # of the page does the same: the numbers below the bar.
+        if not (one["id"] == "target-size" and "data-end=" in node["html"])
     ]
 
 
@@ -65,4 +68,31 @@ def test_every_page(page, serve_paths, study, axe, scheme):
                 waiting.append(link)
     kinds = {urlsplit(url).path.split("/")[1] for url in seen}
     assert {"", "slide", "run", "scan", "runs"} <= kinds
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_states_of_a_slide(page, serve_paths, study, axe, scheme):
+    """What is hidden at first: the help, the controls of every layer, the comparison, what was drawn."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(serve_paths(study) + "slide/first")
+    settled(page)
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").is_visible()
+    found = violations(page, axe)
+    page.get_by_role("button", name="Close").click()
+    for box in page.locator("input.shown").all():
+        box.check()
+    for summary in page.locator("summary").all():
+        summary.click()
+    for name, value in (("Left", "100"), ("Top", "100"), ("Width", "50"), ("Height", "50")):
+        page.get_by_label(name, exact=True).fill(value)
+    page.get_by_role("button", name="Add", exact=True).click()
+    until(page, "document.querySelector('[data-part=drawn]').options.length === 1")
+    settled(page)
+    found += violations(page, axe)
+    for way in ("Swipe", "Side by side"):
+        page.get_by_role("radio", name=way).check()
+        settled(page)
+        found += violations(page, axe)
     assert not found, "\n".join(found)

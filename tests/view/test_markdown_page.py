@@ -73,6 +73,12 @@ def test_a_hostile_text_is_only_text(text: str) -> None:
     assert not re.search(r"<(script|img|iframe|b)\b|<[^>]*(href|src)=\"(javascript|data):|<[^>]*\son\w+=", found)
 
 
+def test_a_table_without_headings_has_none() -> None:
+    found = html_of("| | a |\n|---|---|\n| b | c |\n", lambda _: None)
+    assert "<th></th>" not in found
+    assert found.count("<th") - found.count("<thead") == found.count("</th>") == 1
+
+
 def test_headings_are_lowered_and_front_matter_is_left_out() -> None:
     found = html_of("---\nlicense: x\n---\n# One\n\n##### Five\n", lambda _: None, deeper=2)
     assert found == "<h3>One</h3>\n<h6>Five</h6>\n"

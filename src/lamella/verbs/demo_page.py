@@ -90,7 +90,7 @@ def _training_section(training: Path) -> Section:
         "sets the targets, learns too. The rest watch for collapse: were the rank to fall to one, or the spread to "
         "nothing, all tiles would look alike to it."
     )
-    return Section("Training", (text,), [Picture(training)])
+    return Section("Training", (text,), [Picture(training, "The loss, and what was measured on held views")])
 
 
 def _result_section(road: Road) -> Section:

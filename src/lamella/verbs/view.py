@@ -26,7 +26,7 @@ class ExportSettings(Settings):
     slides: tuple[str, ...] = ()
     """Names of slides; all of them unless given."""
     layers: tuple[str, ...] = ()
-    """Ids or titles of layers; all of them unless given."""
+    """Ids or titles of layers, with @channel for one channel of many (genes@EPCAM); all of them unless given."""
 
 
 class Config(Settings):

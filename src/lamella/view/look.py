@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import functools
+import html
+import re
 from pathlib import Path
 
 STYLE_SHEET = Path(__file__).resolve().parent / "static" / "look.css"
+
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*( \[[^\]]+\])?")
 
 
 @functools.cache
 def look() -> str:
     """The text of the style sheet."""
     return STYLE_SHEET.read_text(encoding="utf-8")
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a number, perhaps with its interval: such a one is not broken over lines."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def cell(text: str) -> str:
+    """A cell of a table's body."""
+    return f"<td{' class="number"' if is_number(text) else ''}>{html.escape(text)}</td>"
 
 
 def document(title: str, body: str) -> str:

@@ -17,12 +17,11 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
 from lamella.formats.atomic import write_text
-from lamella.view.look import document
+from lamella.view.look import document, is_number
 
 Place = Callable[[str], str | None]
 """Address that a text gives of a picture -> the one that the page shall have; None leaves the picture out."""
 
-_NUMBER = re.compile(r"[-+]?\d[\d.,]*( \[[^\]]+\])?")  # perhaps with its interval: not broken over lines
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)  # of model cards: facts for the hub, in YAML
 
 
@@ -44,7 +43,9 @@ def html_of(text: str, picture: Place, deeper: int = 0) -> str:
             heading = tokens[place + 1].content if token.type == "heading_open" else heading
         elif token.type == "table_open":
             token.meta["about"] = heading
-        elif token.type == "td_open" and _NUMBER.fullmatch(tokens[place + 1].content):
+        elif token.type == "th_open" and not tokens[place + 1].content:
+            token.tag = tokens[place + 2].tag = "td"  # a heading of nothing is none
+        elif token.type == "td_open" and is_number(tokens[place + 1].content):
             token.attrSet("class", "number")
         for child in token.children or ():
             if child.type == "image":

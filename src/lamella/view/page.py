@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from lamella.formats.atomic import write_text
 from lamella.metrics.segments.protocol import refuse_mixed_trees
-from lamella.view.look import document
+from lamella.view.look import cell, document
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _section(section: Section, folder: Path) -> str:
         about = html.escape(section.title)
         parts.append(f'<div class="scroll" tabindex="0" role="group" aria-label="{about}"><table>')
         parts.append(f"<thead><tr>{cells}</tr></thead><tbody>")
-        parts += ["<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows]
+        parts += [f"<tr>{''.join(map(cell, row))}</tr>" for row in rows]
         parts.append("</tbody></table></div>")
     parts += [f'<p><a href="{_address(path, folder)}">{html.escape(text)}</a></p>' for text, path in section.links]
     if section.code:
@@ -139,7 +139,9 @@ def _section(section: Section, folder: Path) -> str:
 
 def _figure(picture: Picture, folder: Path) -> str:
     link, caption = _address(picture.path, folder), html.escape(picture.caption)
-    return f'<figure><a href="{link}"><img src="{link}" alt="{caption}"></a><figcaption>{caption}</figcaption></figure>'
+    # A link needs a name, for who cannot see what it shows.
+    image = f'<a href="{link}"><img src="{link}" alt="{caption or html.escape(picture.path.stem)}"></a>'
+    return f"<figure>{image}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
 
 
 def _address(path: Path, folder: Path) -> str:

@@ -32,7 +32,13 @@ class Recorder:
         self.asked.append((slide.frame.width_px, region_px0, boxes_px0, positives_px0, negatives_px0))
         if not positives_px0 and not boxes_px0:
             raise LamellaError("the prompt", "there is none", "Click.")
-        return PromptAnswer([{"type": "Feature"}], 0.75, False, 0.5, (0.0, 0.0, 512.0, 512.0))
+        return PromptAnswer(
+            [{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}],
+            0.75,
+            False,
+            0.5,
+            (0.0, 0.0, 512.0, 512.0),
+        )
 
 
 @pytest.fixture
@@ -54,16 +60,25 @@ def test_a_prompt_reaches_the_model_and_its_answer_the_page(asking):
     prompter = Recorder()
     answer = asking(prompter, GOOD)
     assert answer.status_code == 200
-    assert answer.json() == {
-        "features": [{"type": "Feature"}],
+    (feature,) = answer.json().pop("features")
+    assert feature["geometry"]["coordinates"] == [1, 2]
+    assert feature["selector"]["type"] == "MULTIPOLYGON"  # as the page draws it
+    assert {name: value for name, value in answer.json().items() if name != "features"} == {
         "believed_iou": 0.75,
         "known_view": False,
         "seconds": 0.5,
         "view_px0": [0, 0, 512, 512],
+        "said": "Believed IoU 0.75 (0.5 s, a new view). Accept it, or click to correct it.",
     }
     assert prompter.asked == [
         (1536, Box(0, 0, 400, 300), [Box(10, 20, 30, 40)], [(15.0, 25.0)], [(200.0, 250.5)]),
     ]
+
+
+def test_what_was_pointed_at_outside_the_view_is_in_the_region(asking):
+    prompter = Recorder()
+    asking(prompter, {"region": [100, 100, 200, 200], "boxes": [[50, 150, 120, 180]], "negatives": [[150, 230]]})
+    assert prompter.asked[0][1] == Box(50, 100, 200, 230)
 
 
 def test_without_a_model_the_answer_says_how_to_start_one(asking):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -305,3 +306,15 @@ def test_a_link_in_the_static_folder_is_not_followed(viewer, make_slide, tmp_pat
 def test_refusals_are_json_that_a_script_can_read():
     answer = _guarded().post("/api/save", content=b"{}")
     assert "x-lamella" in json.loads(answer.text)["error"]
+
+
+def test_every_address_that_writes_refuses_strangers(viewer, make_slide):
+    """Of the whole viewer, so that no route is forgotten."""
+    client = viewer(make_slide("a.tif", 256, 256))
+    writes = [route for route in client.app.routes if set(getattr(route, "methods", None) or ()) - {"GET", "HEAD"}]
+    assert len(writes) >= 3  # annotations, their import, prompts
+    for route in writes:
+        path = re.sub(r"\{(\w+)(:\w+)?\}", "a", route.path)
+        for headers in ({}, {**WRITE, "origin": "https://evil.example"}, {**WRITE, "sec-fetch-site": "cross-site"}):
+            assert client.post(path, content=b"{}", headers=headers).status_code == 403, path
+        assert client.post(path, content=b"{}", headers={"x-lamella": "1"}).status_code == 415, path

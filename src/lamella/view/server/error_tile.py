@@ -1,4 +1,4 @@
-"""A tile for what cannot be read: hatched, with its reason. Plainly no tissue, and never a blank that looks like glass."""
+"""A tile for what cannot be read: hatched, with its reason. Plainly no tissue, never a blank that looks like glass."""
 
 from __future__ import annotations
 

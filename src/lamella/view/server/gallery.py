@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lamella.view.server.catalogue.items import LayerSource, SlideItem
+from lamella.view.server.catalogue.items import LayerSource, RunItem, SlideItem
 from lamella.view.server.pages import page
 from lamella.view.server.served import Served
 
@@ -26,6 +26,9 @@ _KINDS = {
     "anchors": "anchors",
     "index": "tissue",
 }
+# Headings -> last words of the verbs whose folders stand under them.
+_RUNS = {"Training": ("pretrain", "adapt", "train", "models"), "Results": ("evaluate", "results", "checked")}
+_OTHER = "What the other verbs wrote"
 _TITLES = 3  # folders named on a card; the slide's page has all of them
 
 
@@ -72,6 +75,16 @@ def _layers(sources: Sequence[LayerSource]) -> list[str]:
     return lines
 
 
+def grouped(runs: Iterable[RunItem]) -> list[tuple[str, list[RunItem]]]:
+    """Runs under headings: what people look at most comes first."""
+    groups: dict[str, list[RunItem]] = {heading: [] for heading in (*_RUNS, _OTHER)}
+    for run in runs:
+        words = run.verb.split()
+        heading = next((heading for heading, verbs in _RUNS.items() if words and words[-1] in verbs), _OTHER)
+        groups[heading].append(run)
+    return [(heading, group) for heading, group in groups.items() if group]
+
+
 def gallery(request: Request) -> Response:
     """GET /?q=WORDS: all slides, or those whose cards hold the words."""
     served: Served = request.app.state.served
@@ -79,7 +92,20 @@ def gallery(request: Request) -> Response:
     every = cards(served)
     shown = [card for card in every if card.holds(asked.lower().split())]
     refused = sum(bool(card.slide.refused) for card in every)
-    return page(request, "gallery.html", cards=shown, count=len(every), refused=refused, asked=asked)
+    groups = grouped(served.catalogue.runs.values())
+    in_order = [run.id for _, group in groups for run in group]
+    said = [f"{len(shown)} of {len(every)} shown."] if asked else []
+    said += [f"{refused} cannot be shown; the reason stands on the card."] if refused else []
+    return page(
+        request,
+        "gallery.html",
+        cards=shown,
+        count=len(every),
+        said_of_slides=" ".join(said),
+        asked=asked,
+        runs=groups,
+        second=in_order[1] if in_order[1:] else "",  # compared with the first unless chosen otherwise
+    )
 
 
 ROUTES = [Route("/", gallery)]

@@ -19,8 +19,7 @@ from lamella.view.server.annotations.selectors import with_selector
 
 # Each click is a token that all others attend to; more than this on one object is no hand's work.
 _MOST_CLICKS = 64
-_NO_MODEL = "no promptable model is loaded"
-_HOW_TO_START = "Start the viewer with one: lamella view ... model=sam2.1-hiera-tiny."
+_HOW_TO_START = "Start the viewer with model=sam2.1-hiera-tiny."
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class _Asked(BaseModel):
 
 
 async def prompt(request: Request) -> JSONResponse:
-    """POST api/slides/{slide}/prompt {region, boxes, positives, negatives} -> `PromptAnswer`."""
+    """POST api/slides/{slide}/prompt {region, boxes, positives, negatives} -> `PromptAnswer` and `said`."""
     body = await request.body()
     return JSONResponse(await run_in_threadpool(_answer, request, body))
 
@@ -89,7 +88,7 @@ def _answer(request: Request, body: bytes) -> dict[str, Any]:
     served = request.app.state.served
     item = served.slide(request.path_params["slide"])
     if served.prompter is None:
-        raise LamellaError("prompts", served.no_prompter.rstrip(".") or _NO_MODEL, _HOW_TO_START)
+        raise LamellaError("prompts", "no promptable model is loaded", served.no_prompter or _HOW_TO_START)
     try:
         asked = _Asked.model_validate_json(body)
     except ValidationError as error:
@@ -102,8 +101,27 @@ def _answer(request: Request, body: bytes) -> dict[str, Any]:
         ) from error
     with served.slides.slide(item.id) as slide:
         boxes = [Box(*corners) for corners in asked.boxes]
-        answer = served.prompter.ask(slide, Box(*asked.region), boxes, asked.positives, asked.negatives)
-    return {**asdict(answer), "features": [with_selector(feature) for feature in answer.features]}
+        answer = served.prompter.ask(slide, _region(asked), boxes, asked.positives, asked.negatives)
+    features = [with_selector(feature) for feature in answer.features]
+    said = _said(answer, asked=bool(asked.boxes or asked.positives))
+    return {**asdict(answer), "features": features, "said": said}
+
+
+def _region(asked: _Asked) -> Box:
+    """What is in view and whatever was pointed at, which may lie outside by now."""
+    boxes = [asked.region, *asked.boxes, *((x, y, x, y) for x, y in (*asked.positives, *asked.negatives))]
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return Box(min(x0), min(y0), max(x1), max(y1))
+
+
+def _said(answer: PromptAnswer, *, asked: bool) -> str:
+    """A line for people."""
+    took = f"{answer.seconds:.1f} s" + ("" if answer.known_view else ", a new view")
+    if not asked:
+        return f"Ready ({took})."
+    if not answer.features:
+        return "The model sees nothing there: try a box, or another zoom."
+    return f"Believed IoU {answer.believed_iou:.2f} ({took}). Accept it, or click to correct it."
 
 
 ROUTES = [Route("/api/slides/{slide}/prompt", prompt, methods=["POST"])]

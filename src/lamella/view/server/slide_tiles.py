@@ -13,9 +13,8 @@ from lamella.slides.slide import Slide
 from lamella.view.server.error_tile import error_answer
 from lamella.view.server.pyramid import TILE_PX
 from lamella.view.server.served import Served
-from lamella.view.server.tile_pixels import QUALITY, thumbnail_jpeg, tile_jpeg
+from lamella.view.server.tile_pixels import QUALITY, THUMBNAIL_PX, thumbnail_jpeg, tile_jpeg
 
-THUMBNAIL_PX = 256  # a card of the gallery at two display pixels each
 # A browser asks whether its copy still holds, and is told so without a pixel being read. Not longer: another slide may
 # stand at the same address tomorrow.
 _ASK_AGAIN = "private, no-cache"

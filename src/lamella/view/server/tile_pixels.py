@@ -14,6 +14,7 @@ from lamella.view.server.pyramid import Pyramid
 # 85 with halved chroma is what slide viewers send; at a tenth of raw pixels the loss is not seen.
 QUALITY = 85
 SUBSAMPLING = "420"
+THUMBNAIL_PX = 256  # a card of the gallery at two display pixels each
 # Tiles that the file holds as JPEG are sent as they are, unless they are several times what coding anew would take
 # (20 kB for 256 x 256 of tissue): a scanner's quality of 100 would make the page slow on a thin line.
 _LARGEST_STORED_BYTES = 64 << 10

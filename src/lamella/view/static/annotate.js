@@ -128,10 +128,12 @@ export async function annotate(section, slide, viewer) {
   const does = {undo: anno.undo, redo: anno.redo, save: mine.save, remove: () => anno.removeAnnotation(selected().id)};
   for (const button of section.querySelectorAll("[data-act]")) button.onclick = () => does[button.dataset.act]();
   for (const button of section.querySelectorAll("[data-tool]")) button.onclick = () => setTool(button.dataset.tool);
-  addEventListener("keydown", ({key, target, ctrlKey, metaKey, altKey}) => {
-    const field = target.closest?.("input:not([type=checkbox]), select, dialog");
-    if (ctrlKey || metaKey || altKey || (field && (field !== list || key.length === 1))) return;
-    section.parentElement.querySelector(`[data-key="${CSS.escape(key)}"]`)?.click();
+  addEventListener("keydown", (event) => {
+    const field = event.target.closest?.("input:not([type=checkbox]), select, dialog");
+    const button = section.parentElement.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+    if (event.ctrlKey || event.metaKey || event.altKey || (field && field !== list) || !button) return;
+    event.preventDefault();
+    button.click();
   });
   chosen.onchange = () => {
     const item = selected(), name = chosen.value;

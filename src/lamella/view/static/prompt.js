@@ -3,25 +3,25 @@ import {ask, make} from "./ask.js";
 import {outlinesOn} from "./outlines.js";
 import {boxInView, placeAt} from "./viewer.js";
 
-const INK = [0, 114, 178]; // of outline and box; clicks are told apart by their signs (prompt.css)
-const KEYS = {s: "start", c: "yes", x: "no", Backspace: "back", Enter: "accept", Delete: "reject"};
+const BLUE = {classification: {color: [0, 114, 178]}};
+const SIGNS = {positives: "+", negatives: "−", boxes: ""};
 
 export function prompting(section, slide, viewer, annotations) {
   if (!slide.prompt) return; // the page says why
   const part = (name) => section.querySelector(`[data-part=${name}]`);
   const button = (name) => section.querySelector(`[data-do=${name}]`);
-  const [mask, frame] = [true, false].map((filled) => outlinesOn(viewer, {filled, legend: {classes: []}}));
-  const drawn = (geometry) => ({geometry, properties: {classification: {color: INK}}});
-  let on = false, prompts = [], outline = null, signs = [], asked = 0; // prompts: [kind, place] in the order given
+  const mask = outlinesOn(viewer, {filled: true, legend: {classes: []}});
+  viewer.canvas.append(viewer.overlaysContainer); // signs lie above outlines
+  let on = false, prompts = [], outline = null, shown = [], asked = 0; // prompts: [kind, place] in the order given
   const of = (kind) => prompts.filter(([own]) => own === kind).map(([, place]) => place);
 
-  function show(boxes = of("boxes")) {
-    mask.draw(outline ? [drawn(outline.geometry)] : []);
-    frame.draw(boxes.map(([x, y, u, v]) => drawn({type: "Polygon", coordinates: [[[x, y], [u, y], [u, v], [x, v]]]})));
-    signs.forEach((sign) => viewer.removeOverlay(sign));
-    signs = prompts.filter(([kind]) => kind !== "boxes").map(([kind, [x, y]]) => {
-      const element = make("span", {className: `sign ${kind}`, text: kind === "positives" ? "+" : "−"});
-      viewer.addOverlay({element, location: viewer.viewport.imageToViewportCoordinates(x, y), placement: "CENTER"});
+  function show(drawn = prompts) {
+    mask.draw(outline ? [{...outline, properties: BLUE}] : []);
+    shown.forEach((element) => viewer.removeOverlay(element));
+    shown = drawn.map(([kind, [x, y, u = x, v = y]]) => {
+      const element = make("span", {className: `sign ${kind}`, text: SIGNS[kind]});
+      const box = viewer.viewport.imageToViewportRectangle(x, y, u - x, v - y);
+      viewer.addOverlay({element, location: kind === "boxes" ? box : box.getTopLeft(), placement: "CENTER"});
       return element;
     });
   }
@@ -32,29 +32,22 @@ export function prompting(section, slide, viewer, annotations) {
     button("accept").disabled = !outline;
     show();
   }
-  // The region is what is in view and whatever was pointed at; without prompts it is only made ready.
-  async function look() {
+  async function look() { // without prompts the view is only made ready
     const number = ++asked;
     tell("The model looks …");
-    const [left, top, right, bottom] = boxInView(viewer);
-    const places = [[left, top], [right, bottom], ...prompts.flatMap(([, place]) => [place.slice(0, 2), place.slice(-2)])];
-    const [xs, ys] = [0, 1].map((axis) => places.map((place) => place[axis]));
-    const region = [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
-    const body = {region, boxes: of("boxes"), positives: of("positives"), negatives: of("negatives")};
+    const body = Object.fromEntries(Object.keys(SIGNS).map((kind) => [kind, of(kind)]));
+    body.region = boxInView(viewer);
     try {
       const found = await ask(`api/slides/${slide.id}/prompt`, {method: "POST", body});
       if (number !== asked) return; // another prompt came since
       outline = found.features[0] ?? null;
-      const time = `${found.seconds.toFixed(1)} s${found.known_view ? "" : ", a new view"}`;
-      if (!prompts.length) tell(`Ready (${time}).`);
-      else if (!outline) tell("The model sees nothing there: try a box, or another zoom.");
-      else tell(`Believed IoU ${found.believed_iou.toFixed(2)} (${time}). Accept it, or click to correct it.`);
+      tell(found.said);
     } catch (error) {
       if (number === asked) tell(error.message, true);
     }
   }
-  function add(kind, place) {
-    prompts = [...prompts.filter(([own]) => own !== "boxes" || kind !== "boxes"), [kind, place]]; // one object, one box
+  function add(kind, place) { // one object has one box
+    prompts = [...prompts.filter(([own]) => own !== "boxes" || kind !== "boxes"), [kind, place]];
     look();
   }
   function reject() {
@@ -72,11 +65,12 @@ export function prompting(section, slide, viewer, annotations) {
   };
   for (const name of Object.keys(does)) button(name).onclick = does[name];
   addEventListener("keydown", (event) => {
-    const [name, at] = [Object.hasOwn(KEYS, event.key) && KEYS[event.key], (kinds) => event.target.closest?.(kinds)];
-    if (!name || event.ctrlKey || event.metaKey || event.altKey || at("input:not([type=radio]), select, dialog")) return;
-    if ((name !== "start" && (!on || button(name).disabled)) || (event.key === "Enter" && at("button, a, summary"))) return;
+    const meant = section.querySelector(`[data-hot="${CSS.escape(event.key)}"]:enabled`);
+    const busy = `select, dialog, ${event.key === "Enter" ? "button, a, summary, input" : "input:not([type=radio])"}`;
+    if (!meant || meant.closest("[hidden]") || event.target.closest?.(busy)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    does[name]();
+    meant.click();
   });
   annotations.onTool((tool) => {
     if (on === (tool === "prompt")) return;
@@ -93,16 +87,14 @@ export function prompting(section, slide, viewer, annotations) {
   });
   let from = null; // where a box begins
   viewer.addHandler("canvas-press", ({position}) => { from = placeAt(viewer, position); });
-  const boxTo = ([x, y]) => [Math.min(from[0], x), Math.min(from[1], y), Math.max(from[0], x), Math.max(from[1], y)];
-  viewer.addHandler("canvas-drag", (event) => {
-    if (!on) return;
-    event.preventDefaultAction = true; // no pan
-    show([boxTo(placeAt(viewer, event.position))]);
-  });
-  viewer.addHandler("canvas-drag-end", (event) => {
-    if (!on) return;
-    event.preventDefaultAction = true; // no glide
-    add("boxes", boxTo(placeAt(viewer, event.position)));
-  });
+  const boxed = {"canvas-drag": (box) => show([["boxes", box]]), "canvas-drag-end": (box) => add("boxes", box)};
+  for (const name of Object.keys(boxed)) {
+    viewer.addHandler(name, (event) => {
+      if (!on) return;
+      event.preventDefaultAction = true; // no pan, no glide
+      const to = placeAt(viewer, event.position);
+      boxed[name]([Math.min, Math.max].flatMap((end) => [0, 1].map((axis) => end(from[axis], to[axis]))));
+    });
+  }
   Object.assign(globalThis.lamella, {prompts: () => ({prompts, outline})}); // for the tests
 }

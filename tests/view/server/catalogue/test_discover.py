@@ -50,7 +50,7 @@ def test_an_index_gives_slides_with_qc_and_refused_ones_with_the_reason(study):
     assert good.indexed is not None
     assert good.facts["size"] == "768 x 512 px, 0.384 x 0.256 mm"
     assert good.facts["tissue"].endswith("% of the slide")
-    assert good.facts["spacing"].startswith("0.5 um per px (")
+    assert good.facts["spacing"].startswith("0.5 µm per px (")
     assert "no reader takes it" in bad.refused
     assert _sources(catalogue) == {("index", "a", "index")}
     assert [run.verb for run in catalogue.runs.values()] == ["index"]
@@ -64,7 +64,7 @@ def test_index_and_slides_together_are_the_same_slides(study):
 def test_a_stated_spacing_wins_over_the_index(study):
     slide = discover([study], mpp=0.25).slides["a"]
     assert slide.mpp == (0.25, 0.25)
-    assert slide.facts["spacing"] == "0.25 um per px"
+    assert slide.facts["spacing"] == "0.25 µm per px"
     assert "tissue" not in slide.facts
 
 
@@ -235,3 +235,23 @@ def test_nothing_at_all_is_refused(tmp_path):
         discover([tmp_path])
     with pytest.raises(LamellaError, match="no such file"):
         discover([tmp_path / "gone"])
+
+
+def test_a_prediction_with_a_link_out_is_left_out_until_its_target_is_given(make_slide, tmp_path):
+    slide = make_slide("a.tif", 256, 256)
+    made = _facts(tmp_path / "predicted" / "a" / "prediction.json", slide="a.tif")
+    (tmp_path / "elsewhere" / "labels.zarr").mkdir(parents=True)
+    (made.parent / "labels.zarr").symlink_to(tmp_path / "elsewhere" / "labels.zarr")
+    catalogue = discover([slide, tmp_path / "predicted"])
+    assert catalogue.sources == []
+    assert any("leads out of the given paths, so it is not shown" in sentence for sentence in catalogue.said)
+    assert len(discover([slide, tmp_path / "predicted", tmp_path / "elsewhere"]).sources) == 1
+
+
+def test_when_time_is_up_slides_are_shown_unopened(make_slide, tmp_path, monkeypatch):
+    from lamella.view.server.catalogue import slide_collection
+
+    monkeypatch.setattr(slide_collection, "_OPENING_SECONDS", 0)
+    catalogue = discover([make_slide("a.tif", 256, 256)])
+    assert not catalogue.slides["a"].facts
+    assert "1 slides were not opened beforehand" in catalogue.said[0]

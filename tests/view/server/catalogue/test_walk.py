@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from lamella.view.server.catalogue import walk as walk_module
@@ -53,6 +55,7 @@ def test_what_a_link_leads_to_is_found_if_it_is_given_too(tmp_path):
 def test_insides_and_hidden_files_are_left_out(tmp_path):
     for name in ("model/a.svs", "checkpoints/b.svs", "x.zarr/c.svs", ".hidden/d.svs", ".e.svs", "deep/f.svs"):
         _touch(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.svs")
     places = list(Walk([tmp_path]).places())
     assert [path.name for place in places for path in place.files] == ["f.svs"]
     assert "x.zarr" in [path.name for path in places[0].folders]

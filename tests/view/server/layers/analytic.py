@@ -30,7 +30,7 @@ def centres_um(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_labels(folder: Path) -> Path:
-    store = LabelStore(folder, ["background", "tumour", "stroma"], HEIGHT, WIDTH, MPP, chunk_px=64)
+    store = LabelStore(folder, ["background", "tumour", "stroma"], HEIGHT, WIDTH, MPP, chunk_px=128)
     store.write(0, label_at(*centres_um(HEIGHT, WIDTH)).astype(np.uint8))
     store.finish()
     return folder
@@ -42,7 +42,7 @@ def write_probabilities(folder: Path) -> Path:
     tumour = np.broadcast_to(x / (WIDTH * MPP) * 255, (HEIGHT, WIDTH)).astype(np.uint8)
     values = np.stack([255 - tumour, tumour])
     values[:, :, int(1200 / MPP) :] = 0
-    store = ProbabilityStore(folder, ["background", "tumour"], HEIGHT, WIDTH, MPP, chunk_px=64)
+    store = ProbabilityStore(folder, ["background", "tumour"], HEIGHT, WIDTH, MPP, chunk_px=128)
     store.write(0, values)
     store.finish()
     return folder
@@ -54,14 +54,14 @@ def write_values(folder: Path, names: tuple[str, ...] = ("AAA", "BBB")) -> Path:
     values = np.zeros((len(names), HEIGHT, WIDTH), np.float32)
     values[0], values[1] = x, y - 400
     values[:, : int(100 / MPP)] = np.nan
-    store = ValueStore(folder, names, HEIGHT, WIDTH, MPP, chunk_px=64, dtype="float32")
+    store = ValueStore(folder, names, HEIGHT, WIDTH, MPP, chunk_px=128, dtype="float32")
     store.write(0, values)
     store.finish()
     return folder
 
 
 def tiles(slide: Frame = SLIDE, downs: tuple[int, ...] = (1, 4, 16)):
-    """Tiles at the corners and in the middle of some levels: (box, width, height, x, y of its pixels' centres in um)."""
+    """Tiles at the corners and in the middle of some levels: (box, width, height, x, y of its pixels' centres)."""
     pyramid = Pyramid.over(slide)
     for level in range(pyramid.max_level + 1):
         if pyramid.downsample(level) not in downs:

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from lamella.errors import LamellaError
-from lamella.formats.ome_tiff import write_labels as write_tiff
-from lamella.view.class_colours import class_colours
-from lamella.view.server.layers.contract import LayerInfo, Legend, Look
-from lamella.view.server.layers.label_maps import UNSEEN, LabelLayer
-from lamella.view.server.layers.rasters import tiff_labels, zarr_raster
 from tests.view.server.layers.analytic import (
     HEIGHT,
     MPP,
@@ -21,6 +14,13 @@ from tests.view.server.layers.analytic import (
     tiles,
     write_labels,
 )
+
+from lamella.errors import LamellaError
+from lamella.formats.ome_tiff import write_labels as write_tiff
+from lamella.view.class_colours import class_colours
+from lamella.view.server.layers.contract import LayerInfo, Legend, Look
+from lamella.view.server.layers.label_maps import UNSEEN, LabelLayer
+from lamella.view.server.layers.rasters import tiff_labels, zarr_raster
 
 CLASSES = ["background", "tumour", "stroma"]
 COLOURS = class_colours(CLASSES)
@@ -98,7 +98,8 @@ def test_the_legend_names_classes_and_what_is_bare(layer):
     legend = layer.legend(Look())
     assert [name for name, _ in legend.classes] == ["tumour", "stroma"]
     assert legend.classes[0][1] == "#{:02x}{:02x}{:02x}".format(*COLOURS["tumour"])
-    assert "background" in legend.bare and "nobody looked" in legend.bare
+    assert "background" in legend.bare
+    assert "nobody looked" in legend.bare
     assert list(layer.info.channels) == ["tumour", "stroma", "background", UNSEEN]
 
 

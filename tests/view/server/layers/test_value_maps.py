@@ -6,11 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from lamella.view.server.layers.colours import table
-from lamella.view.server.layers.contract import LayerInfo, Legend, Look
-from lamella.view.server.layers.rasters import zarr_raster
-from lamella.view.server.layers.value_maps import ProbabilityLayer, RasterValues, robust_range
 from tests.view.server.layers.analytic import (
     HEIGHT,
     MPP,
@@ -20,6 +15,11 @@ from tests.view.server.layers.analytic import (
     write_probabilities,
     write_values,
 )
+
+from lamella.view.server.layers.colours import table
+from lamella.view.server.layers.contract import LayerInfo, Legend, Look
+from lamella.view.server.layers.rasters import zarr_raster
+from lamella.view.server.layers.value_maps import ProbabilityLayer, RasterValues, robust_range
 
 INFO = LayerInfo("values", "values", "run", Legend(unit="um"))
 
@@ -58,7 +58,10 @@ def test_values_are_those_at_the_pixels_centres(values):
 
 def test_a_channel_of_two_signs_is_red_above_zero_and_blue_below(values):
     legend = values.legend(Look("BBB"))
-    assert legend.maps[0] == "RdBu"
+    assert legend.stops[8].startswith("#f7f")
+    assert legend.stops == values.legend(Look("BBB", "RdBu")).stops
+    assert legend.maps[0] == "automatic"
+    assert values.legend(Look("BBB", "automatic")) == legend
     assert legend.low == -legend.high  # zero is white
     box, width, height, _, y = next(tiles(downs=(16,)))
     pixels = values.tile(box, width, height, Look("BBB")).astype(int)
@@ -86,7 +89,7 @@ def test_an_unknown_channel_or_colour_map_is_refused(values, look):
 
 
 def test_probability_is_bare_only_where_nobody_looked(probabilities):
-    for box, width, height, x, y in tiles(downs=(4,)):
+    for box, width, height, x, _y in tiles(downs=(4,)):
         pixels = probabilities.tile(box, width, height, Look())
         # Not within a pixel of the border, which a coarser level shares out.
         for place, shown in ((x < 1198, 255), (x > 1202, 0)):
@@ -109,7 +112,8 @@ def test_thousands_of_genes_are_listed_searched_and_read_one_at_a_time(tmp_path)
 
     genes = tuple(f"GENE{number}" for number in range(10_000))
     layer = RasterValues(INFO, replace(raster, names=genes, window=window))
-    assert len(layer.info.channels) == 64 and layer.info.channel_count == 10_000
+    assert len(layer.info.channels) == 64
+    assert layer.info.channel_count == 10_000
     assert layer.search("gene99", 5) == ["GENE99", "GENE990", "GENE991", "GENE992", "GENE993"]
     assert layer.search("9999", 5) == ["GENE9999"]
     assert reads == []
@@ -122,7 +126,8 @@ def test_thousands_of_genes_are_listed_searched_and_read_one_at_a_time(tmp_path)
 def test_the_range_leaves_out_a_few_odd_values():
     values = np.concatenate([np.linspace(0, 10, 1000), [1e6], [np.nan]])
     low, high = robust_range(values)
-    assert low == 0 and 9 < high <= 10
+    assert low == 0
+    assert 9 < high <= 10
     assert robust_range(np.full(5, np.nan)) == (0.0, 1.0)
     assert robust_range(np.zeros(5)) == (0.0, 1.0)
     assert robust_range(np.array([0.0] * 999 + [4.0])) == (0.0, 4.0)  # a rare gene is seen

@@ -55,8 +55,9 @@ def row(question: str, encoder: str, value: float, **more: Any) -> dict[str, Any
 
 def write_results(folder: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
     tree = {
-        "title": "How well?", "rows": rows, "meanings": {}, "warnings": ["few slides"], "conclusions": ["ours is better"],
-        "unasked": [{"question": "Sites", "reason": "one site"}], "notes": [], "facts": {"images": 40},
+        "title": "How well?", "rows": rows, "meanings": {}, "warnings": ["few slides"],
+        "conclusions": ["ours is better"], "unasked": [{"question": "Sites", "reason": "one site"}],
+        "notes": [], "facts": {"images": 40},
         "command": "lamella evaluate <b>", "pictures": [],
     }  # fmt: skip
     (folder / "results.json").write_text(json.dumps(tree | more))

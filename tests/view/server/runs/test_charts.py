@@ -91,6 +91,15 @@ def test_two_runs_share_a_chart_and_the_axis_can_be_images() -> None:
     assert found.charts[0].ends == (0, 16, 1, 5)
 
 
+def test_a_log_without_images_has_curves_along_steps_alone() -> None:
+    log = LogCurves("", False)
+    for step in (1, 2):
+        log.add({"step": step, "loss": step})
+    run = RunCurves({"log": log})
+    assert len(charts_of({"a": run}, Wish()).charts[0].up) > 1
+    assert charts_of({"a": run}, Wish(axis="images_seen")).charts[0].up == ()
+
+
 def test_more_lines_than_kinds_of_them_get_a_chart_for_each_column() -> None:
     logs = {f"fold{at}": LogCurves(f"fold{at}", False) for at in range(LOOKS + 2)}
     for log in logs.values():
@@ -109,5 +118,5 @@ def test_more_lines_than_kinds_of_them_get_a_chart_for_each_column() -> None:
 
 @pytest.mark.parametrize("query", ["x=time", "smooth=0", "smooth=-3", "smooth=1e9", "smooth=9999999"])
 def test_impossible_wishes_are_refused(query: str) -> None:
-    with pytest.raises(LamellaError, match="one of|number"):
+    with pytest.raises(LamellaError, match=r"one of|number"):
         Wish.of_query(QueryParams(query))

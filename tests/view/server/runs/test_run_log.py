@@ -115,7 +115,9 @@ def test_a_long_curve_loses_no_spike_and_stays_small(values: list[float], times:
     if numbers:
         assert np.nanmin(low) == min(numbers)
         assert np.nanmax(high) == max(numbers)
-        assert all(not (mean < low - 1e-6 or mean > high + 1e-6) for mean, low, high in zip(mean, low, high, strict=True))
+        assert all(
+            not (mean < low - 1e-6 or mean > high + 1e-6) for mean, low, high in zip(mean, low, high, strict=True)
+        )
     else:
         assert all(map(math.isnan, mean))
 

@@ -80,7 +80,10 @@ def change_of(body: SaveBody) -> Change:
     try:
         objects = read_objects("annotations", features)
     except LamellaError as error:
-        raise RefusedObjectsError(_reasons(ids, features)) from error
+        reasons = _reasons(ids, features)
+        if not reasons:  # no object alone is at fault: there are too many
+            raise
+        raise RefusedObjectsError(reasons) from error
     if list(objects) != ids:
         raise LamellaError("the request", "a feature holds further objects, or an id in another form", _FORM)
     return Change(body.base_version, objects, frozenset(body.deletes))
@@ -110,8 +113,6 @@ def _reasons(ids: list[str], features: list[dict[str, Any]]) -> dict[str, str]:
             read_objects("annotations", [feature])
         except LamellaError as error:
             reasons[name] = error.cause.removeprefix("feature 1: ")
-    if not reasons:
-        raise LamellaError("annotations", f"more than {MAX_OBJECTS:,} objects or too many corners", "Save less.")
     return reasons
 
 

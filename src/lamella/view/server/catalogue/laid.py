@@ -44,6 +44,10 @@ class Laid:
 
 def laid_in(place: Place, said: list[str]) -> Iterator[Laid]:
     """What lies directly in a folder. What cannot be read is said, and the rest goes on."""
+    folders_of_files = (PREDICTION, WEAK_PREDICTION, ANSWERS, CATALOGUE_FILE)
+    if place.leads_out and any(place.has(name) for name in folders_of_files):
+        said.append(f"{place.folder}: a symbolic link in it leads out of the given paths, so it is not shown.")
+        return
     if place.has(CATALOGUE_FILE, "shards"):
         yield from _anchors(place, said)
     if place.has(PREDICTION):

@@ -162,7 +162,7 @@ def _frame_facts(frame: Frame) -> dict[str, str]:
         mpp = f"{frame.mpp_x:.4g} x {frame.mpp_y:.4g}"
     return {
         "size": f"{frame.width_px} x {frame.height_px} px, {width_um / 1e3:.3g} x {height_um / 1e3:.3g} mm",
-        "spacing": f"{mpp} um per px",
+        "spacing": f"{mpp} µm per px",
     }
 
 

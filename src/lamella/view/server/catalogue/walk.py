@@ -24,6 +24,8 @@ class Place:
         folders: In it; those whose names end in `.zarr` too, which are not walked into.
         whole: False where the user named only some files of it.
         made: Whether a verb wrote this folder or one around it: its pictures are results, not slides.
+        leads_out: Whether a symbolic link in it leads out of the given paths. What is opened as a folder is left out
+            then: whoever opens it would follow the link.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class Place:
     folders: Sequence[Path]
     whole: bool = True
     made: bool = False
+    leads_out: bool = False
 
     def has(self, *names: str) -> bool:
         """Whether all of these lie in it, by name."""
@@ -63,7 +66,7 @@ class Walk:
         return any(real == root or root in real.parents for root in self._real)
 
     def places(self) -> Iterator[Place]:
-        """Every folder, each before what lies in it. The caller may go on once `said` tells of a limit."""
+        """Every folder, each before what lies in it, then files that were given by name; cut where `said` says so."""
         seen: set[Path] = set()
         for root in self.roots:
             if root.is_dir():
@@ -81,15 +84,17 @@ class Walk:
         if real in seen:
             return
         seen.add(real)
+        outside = len(self._outside)
         files, folders = self._listed(folder)
         title = root.name if folder == root else folder.relative_to(root).as_posix()
         made = made or {"config.yaml", "run.json"} <= {path.name for path in files}
-        yield Place(folder, title, files, folders, made=made)
+        yield Place(folder, title, files, folders, made=made, leads_out=len(self._outside) > outside)
         if self._entries > MAX_ENTRIES:
             self._say_once(f"Only the first {MAX_ENTRIES} files and folders were looked at: give smaller folders.")
             return
         for child in folders:
-            if child.name in _INSIDES or child.suffix == ".zarr":
+            # What a link leads to lies in the given paths and is walked there.
+            if child.name in _INSIDES or child.suffix == ".zarr" or child.is_symlink():
                 continue
             if depth == MAX_DEPTH:
                 self._say_once(f"{folder}: folders that lie deeper than {MAX_DEPTH} below a given one are left out.")
@@ -109,18 +114,21 @@ class Walk:
             path = folder / name
             if path.is_symlink() and not self._may_follow(path):
                 continue
-            (folders if path.is_dir() else files).append(path)
+            if path.is_dir():
+                folders.append(path)
+            elif path.is_file():  # a pipe or a device would keep whoever opens it waiting
+                files.append(path)
         return files, folders
 
     def _may_follow(self, link: Path) -> bool:
-        """Links to files inside the given paths are; links to folders inside them lead to what is found anyway."""
+        """Whether it leads to something inside the given paths."""
         if not link.exists():
             self.said.append(f"{link}: it is a link to nothing.")
             return False
         if not self.inside(link):
             self._outside.append(link)
             return False
-        return link.is_file()
+        return True
 
     def _say_links(self) -> None:
         if self._outside:

@@ -1,4 +1,4 @@
-"""What goes into a site: which slides, which of their layers, and how one knows that a half-written site is of these."""
+"""What goes into a site: which slides, which of their layers; and how one knows a half-written site of these."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from lamella import __version__
 from lamella.errors import LamellaError
-from lamella.formats.digests import digest_of
+from lamella.formats.digests import file_digest
 from lamella.view.server.catalogue.items import SlideItem
 from lamella.view.server.layers.contract import Layer, Look
 from lamella.view.server.served import Served
@@ -52,6 +52,22 @@ def chosen_layers(served: Served, item: SlideItem, names: Sequence[str] | None) 
     ]
 
 
+def refuse_unknown_layers(served: Served, items: Sequence[SlideItem], names: Sequence[str] | None) -> None:
+    """Raise if none of the slides has a layer of one of the names.
+
+    Raises:
+        LamellaError: So it is.
+    """
+    if names is None:
+        return
+    layers = [layer.info for item in items if not item.refused for layer in served.layers(item.id)[0].values()]
+    known = dict.fromkeys(text for info in layers for text in (info.id, info.title))
+    unknown = [name for name in names if name.partition(_CHANNEL)[0] not in known]
+    if unknown:
+        choice = ", ".join(list(known)[:12]) or "none"
+        raise LamellaError(f"layer {unknown[0]}", "no slide has one of that name", f"There are: {choice}.")
+
+
 def plan_of(served: Served, items: Sequence[SlideItem], layers: Sequence[str] | None) -> dict[str, Any]:
     """What a site would be made of: another plan is another site."""
     return {
@@ -67,7 +83,7 @@ def plan_of(served: Served, items: Sequence[SlideItem], layers: Sequence[str] | 
                     for source in served.catalogue.sources_of(item)
                 ],
                 "annotations": {
-                    author: digest_of(served.annotations.geojson(item.name, author))
+                    author: file_digest(served.annotations.geojson(item.name, author))
                     for author in served.annotations.authors(item.name)
                 },
             }

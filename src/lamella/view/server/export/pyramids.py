@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from lamella.view.server.error_tile import error_tile
 from lamella.view.server.layers.contract import Layer, Look
 from lamella.view.server.layers.routes import as_png
 from lamella.view.server.pyramid import Pyramid
-from lamella.view.server.tile_pixels import as_jpeg, tile_jpeg
+from lamella.view.server.tile_pixels import THUMBNAIL_PX, as_jpeg, thumbnail_jpeg, tile_jpeg
 
 _LOG = logging.getLogger("lamella.view")
 # Layers are written at half the slide's pixels a side, a quarter of the tiles: rasters of models are coarser than that.
@@ -47,19 +48,18 @@ class Tiles:
     make: Callable[[int, int, int], bytes]
     suffix: str
 
-    @property
-    def places(self) -> int:
-        """How many tiles there are."""
-        levels = (self.pyramid.tiles(level) for level in range(self.pyramid.max_level + 1))
-        return sum(columns * rows for columns, rows in levels)
-
     def estimated_bytes(self) -> float:
-        """About how much disk all of them take."""
+        """About how much disk all of them take, by the finest tiles' bytes for a pixel."""
         top = self.pyramid.max_level
         columns, rows = self.pyramid.tiles(top)
-        picks = np.random.default_rng(0).integers(0, columns * rows, _SAMPLED)
-        sizes = [len(self.make(top, int(pick) % columns, int(pick) // columns)) for pick in picks]
-        return self.places * sum(sizes) / _SAMPLED
+        picks = np.random.default_rng(0).permutation(columns * rows)[:_SAMPLED]
+        places = [(top, int(pick) % columns, int(pick) // columns) for pick in picks]
+        sampled_px = sum(math.prod(self.pyramid.tile(*place)[1:]) for place in places)
+        return sum(len(self.make(*place)) for place in places) / sampled_px * self._pixels()
+
+    def _pixels(self) -> float:
+        downs = (self.pyramid.downsample(level) for level in range(self.pyramid.max_level + 1))
+        return sum(self.pyramid.width_px0 * self.pyramid.height_px0 / down**2 for down in downs)
 
     def write(self, folder: Path) -> None:
         """Write all tiles that are not there, row by row, so that memory does not grow with the slide.
@@ -73,10 +73,12 @@ class Tiles:
                 place = folder / str(level)
                 with storage_faults(place):
                     place.mkdir(parents=True, exist_ok=True)
-                    there = set(os.listdir(place))
+                    there = {path.name for path in place.iterdir()}
                 for row in range(rows):
                     names = {f"{column}_{row}.{self.suffix}": column for column in range(columns)}
-                    missing = [(place / name, level, column, row) for name, column in names.items() if name not in there]
+                    missing = [
+                        (place / name, level, column, row) for name, column in names.items() if name not in there
+                    ]
                     list(threads.map(self._write_one, missing))
 
     def _write_one(self, work: tuple[Path, int, int, int]) -> None:
@@ -103,15 +105,25 @@ class SlideTiles:
     def tiles(self) -> Tiles:
         return Tiles(Pyramid.over(self.slide.frame), self._tile, "jpg")
 
+    def thumbnail(self) -> bytes:
+        """A small picture of the slide."""
+        try:
+            return thumbnail_jpeg(self.slide, THUMBNAIL_PX)
+        except SlideError as error:
+            return self._fault((THUMBNAIL_PX, THUMBNAIL_PX), error)
+
     def _tile(self, level: int, column: int, row: int) -> bytes:
         try:
             return tile_jpeg(self.slide, level, column, row)
         except SlideError as error:
-            _LOG.error("%s", error)
-            self.faults.append(str(error))
             _, *size_px = Pyramid.over(self.slide.frame).tile(level, column, row)
-            png = Image.open(io.BytesIO(error_tile((size_px[0], size_px[1]), error.cause)))
-            return as_jpeg(np.asarray(png))
+            return self._fault((size_px[0], size_px[1]), error)
+
+    def _fault(self, size_px: tuple[int, int], error: SlideError) -> bytes:
+        _LOG.error("%s", error)
+        if str(error) not in self.faults:  # coarse tiles meet it again and again
+            self.faults.append(str(error))
+        return as_jpeg(np.asarray(Image.open(io.BytesIO(error_tile(size_px, error.cause)))))
 
 
 def layer_tiles(layer: Layer, look: Look) -> Tiles:

@@ -14,6 +14,8 @@ from lamella.view.marks import Colour
 # van der Walt and Smith, SciPy 2015 (the others). RdBu for values of two signs: white is zero.
 SEQUENTIAL = ("viridis", "magma", "inferno", "cividis")
 SIGNED = "RdBu"
+OWN = "automatic"
+"""Of a channel: for two signs where it has values below and above zero."""
 MAPS = (*SEQUENTIAL, SIGNED)
 _STOPS = 17  # of a legend's bar: browsers draw straight lines between them
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from lamella.geometry import Box, Frame
@@ -9,7 +11,8 @@ from lamella.geometry import Box, Frame
 # Sides of a cell on the display: the finest in which places as dense as on average are this many. Fewer tell no density
 # from chance; coarser ones than the last show nothing of the tissue.
 _CELLS_PX, _PLACES_IN_CELL = (4, 8, 16, 32), 3
-_CELLS_ACROSS = 128  # of the whole slide's longer side, from which the range is taken
+# Cells of the whole slide from which the range is taken: with so many places on average, and this many a side at most.
+_PLACES_FOR_RANGE, _CELLS_ACROSS = 8, 128
 
 
 def density_under(places_px0: np.ndarray, box_px0: Box, width_px: int, height_px: int, slide: Frame) -> np.ndarray:
@@ -37,7 +40,9 @@ def density_under(places_px0: np.ndarray, box_px0: Box, width_px: int, height_px
 
 def densest(places_px0: np.ndarray, slide: Frame) -> float:
     """The 99th percentile of the slide's cells that hold any places, in places per mm2; 1 if there are none."""
-    step = max(slide.width_px, slide.height_px) / _CELLS_ACROSS
+    wanted = slide.bounds_px.area * _PLACES_FOR_RANGE / max(1, len(places_px0))
+    longer = max(slide.width_px, slide.height_px)
+    step = min(max(math.sqrt(wanted), longer / _CELLS_ACROSS), longer)
     columns, rows = -(-slide.width_px // step), -(-slide.height_px // step)
     counts = _counts(places_px0, Box(0, 0, columns * step, rows * step), int(columns), int(rows))
     if not counts.any():

@@ -24,7 +24,8 @@ _DENSITY_MAP = "magma"
 _SEEN_PX = 4.0
 _MOST_DRAWN = 8000  # outlines in a tile: more take seconds, and leave nothing bare between them
 _POINT_PX = 3
-# Lines are two pixels wide; one where objects are so small on the display that two would fill them.
+# Lines are three pixels wide, as Pillow draws two to one side; one where objects are so small on the display that three
+# would fill them.
 _WIDE_FROM_PX = 24.0
 _SHORT_BYTES = 1 << 20  # such a file is read within the wait, before its classes are told
 _WAIT_S = 0.5
@@ -103,7 +104,7 @@ class ObjectLayer(PlainLayer):
         facts = self._facts(found, look.channel)
         shown_px = facts.size_px0 / px0
         if len(near) <= _MOST_DRAWN and shown_px >= _SEEN_PX:
-            return draw_outlines(found, near, box_px0, width_px, height_px, 2 if shown_px >= _WIDE_FROM_PX else 1)
+            return draw_outlines(found, near, box_px0, width_px, height_px, 3 if shown_px >= _WIDE_FROM_PX else 1)
         values = density_under(facts.centres_px0, box_px0, width_px, height_px, self._slide)
         high = facts.densest if look.high is None else look.high
         return painted(values, look.low or 0.0, high, _DENSITY_MAP)
@@ -154,7 +155,7 @@ class _Facts:
 
 
 def draw_outlines(
-    found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: int, height_px: int, line_px: int = 2
+    found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: int, height_px: int, line_px: int = 3
 ) -> np.ndarray:
     """(height_px, width_px, 4) uint8: lines in the classes' colours; points are dots."""
     palette = found.palette()
@@ -168,8 +169,8 @@ def draw_outlines(
     for number in numbers.tolist():
         kind, fill = found.kinds[number], ink[found.classes[number]]
         for part in found.parts(number):
-            # Pillow's whole numbers are centres of pixels; ours are their upper left corners.
-            corners = (part - origin) * scale - 0.5
+            # The pixel in which a corner lies: Pillow would round negative numbers the other way, and tiles not join.
+            corners = np.floor((part - origin) * scale)
             if kind == POINTS:
                 for x, y in corners.tolist():
                     draw.ellipse((x - _POINT_PX, y - _POINT_PX, x + _POINT_PX, y + _POINT_PX), fill=fill)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from lamella.geometry import Box
-from lamella.view.server.layers.colours import MAPS, SEQUENTIAL, SIGNED, empty_tile, painted, stops
+from lamella.view.server.layers.colours import MAPS, OWN, SEQUENTIAL, SIGNED, empty_tile, painted, stops
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look
 from lamella.view.server.layers.layer import PlainLayer
 from lamella.view.server.layers.rasters import Raster
@@ -30,7 +30,7 @@ class ValueLayer(PlainLayer):
     """
 
     def __init__(self, info: LayerInfo, names: Sequence[str], *, shared: bool, default: int = 0) -> None:
-        legend = replace(info.legend, maps=MAPS, stops=stops(MAPS[0]))
+        legend = replace(info.legend, maps=(OWN, *MAPS), stops=stops(MAPS[0]))
         channels = tuple(names[default : default + 1]) + tuple(name for name in names if name != names[default])
         info = replace(info, legend=legend, channels=channels[:_LISTED], channel_count=len(names))
         super().__init__(info, names)
@@ -52,7 +52,7 @@ class ValueLayer(PlainLayer):
 
     def legend(self, look: Look) -> Legend:
         low, high, name = self._look(look)
-        return replace(self.info.legend, low=low, high=high, stops=stops(name), maps=(name, *self._others(name)))
+        return replace(self.info.legend, low=low, high=high, stops=stops(name))
 
     def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
         values = self.under(box_px0, width_px, height_px, self.chosen(look))
@@ -63,15 +63,13 @@ class ValueLayer(PlainLayer):
     def _look(self, look: Look) -> tuple[float, float, str]:
         """Range and colour map of a look."""
         low, high = self._range(self.chosen(look))
-        name = look.colour_map or (SIGNED if low < 0 < high else SEQUENTIAL[0])
+        name = look.colour_map
+        if name in ("", OWN):
+            name = SIGNED if low < 0 < high else SEQUENTIAL[0]
         if name == SIGNED and look.low is None and look.high is None:
             low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))  # white stays zero
         stops(name)  # an unknown one is refused before anything is painted
         return (low if look.low is None else look.low), (high if look.high is None else look.high), name
-
-    @staticmethod
-    def _others(name: str) -> tuple[str, ...]:
-        return tuple(other for other in MAPS if other != name)
 
     def _range(self, channel: int) -> tuple[float, float]:
         if self._shared:

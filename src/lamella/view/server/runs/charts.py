@@ -174,7 +174,9 @@ def _constant(title: str, lines: Sequence[_Named]) -> str:
 
 
 def _line(label: str, curve: Curve, wish: Wish) -> Line:
-    x, mean, low, high = curve.points(AXES.index(wish.axis))
+    points = zip(*curve.points(AXES.index(wish.axis)), strict=True)
+    placed = [point for point in points if math.isfinite(point[0])]  # a log without images has no place along them
+    x, mean, low, high = zip(*placed, strict=True) if placed else ((), (), (), ())
     count = max(1, round(wish.smooth / curve.each))
     if count == 1:
         return Line(label, x, mean, low, high, curve.last)

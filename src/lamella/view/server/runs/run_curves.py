@@ -32,7 +32,7 @@ class LogCurves:
         held: It is of monitors on fixed views.
         curves: By column.
         warnings: The newest of the monitors.
-        damaged: Lines that are left out: no JSON, or without a place on the axes.
+        damaged: Lines that are left out: no JSON, or without a step.
         written_s: When its file was last written.
     """
 
@@ -47,7 +47,7 @@ class LogCurves:
     def add(self, row: dict[str, Any]) -> None:
         """One line."""
         places = tuple(_number(row.get(axis)) for axis in AXES)
-        if not all(map(math.isfinite, places)):
+        if not math.isfinite(places[0]):  # other programs may count no images; such lines have steps alone
             self.damaged += 1
             return
         told = [text for text in row.get("warnings") or () if isinstance(text, str)]
