@@ -109,6 +109,9 @@ def test_the_licences_of_what_is_shipped_are_shipped(hook):
 
 def _built(kind: str, folder: Path) -> Path:
     """A distribution made as pip makes it, in an environment of its own."""
+    checkout = folder / "checkout"  # a copy: npm would take packages for tests away from under them
+    left = shutil.ignore_patterns(".git", ".venv", "node_modules", "vendor", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, checkout, ignore=left)
     code = "import hatchling.build as b, sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
     environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -116,7 +119,7 @@ def _built(kind: str, folder: Path) -> Path:
     done = subprocess.run([python, "-m", "pip", "install", "-q", "hatchling"], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"hatchling cannot be had here: {done.stderr.strip().splitlines()[-1]}")
-    done = subprocess.run([python, "-c", code, kind, folder], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([python, "-c", code, kind, folder], cwd=checkout, capture_output=True, text=True, check=True)
     return folder / done.stdout.split()[-1]
 
 

@@ -278,3 +278,59 @@ def test_others_are_shown_and_cannot_be_changed_and_files_come_in_and_out(drawin
     assert out["properties"]["classification"] == feature["properties"]["classification"]
     assert len(out["geometry"]["coordinates"]) == 2
     assert len(saved(tmp_path)) == 1
+
+
+def test_the_queue_leads_from_place_to_place_and_remembers(page, serve, make_slide, tmp_path):
+    from lamella.view.server.annotations.store import AnnotationStore
+    from lamella.view.server.catalogue.items import Catalogue, QueueItem, SlideItem
+    from lamella.view.server.served import Served
+    from lamella.view.server.slide_pool import SlidePool
+    from lamella.view.server.tile_memory import TileMemory
+
+    slides = {"a": SlideItem("a", "a", make_slide("a.tif"))}
+    queue = [QueueItem("a", (100, 100, 300, 300), "likeliest gland"), QueueItem("a", (900, 500, 1100, 700), "second")]
+    store = AnnotationStore(tmp_path / "annotations")
+    address = serve(Served(Catalogue("queue", slides, queue=queue), SlidePool(slides), TileMemory(), store, "anna"))
+    page.goto(f"{address}slide/a")
+    until(page, "globalThis.lamella?.annotations && document.querySelector('#queue:not([hidden])')")
+    told = page.locator("#queue [data-part=at]")
+    assert told.inner_text() == "2 of 2 left."
+    page.keyboard.press("n")
+    assert told.inner_text() == "1: likeliest gland. 2 of 2 left."
+    page.get_by_label("Dealt with").check()
+    until(page, "document.querySelector('#queue [data-part=at]').textContent.includes('1 of 2 left')")
+    page.get_by_role("button", name="Next", exact=True).click()
+    page.wait_for_timeout(900)  # the flight
+    middle = page.evaluate(
+        """(() => { const {viewport} = lamella.viewer;
+          const at = viewport.viewportToImageCoordinates(viewport.getCenter()); return [at.x, at.y]; })()"""
+    )
+    assert middle == pytest.approx([1000, 600], abs=2)
+    assert not page.get_by_label("Dealt with").is_checked()
+    assert page.locator(".queue-box").count() == 1
+    page.screenshot(path="/tmp/e_queue.png")
+    page.reload()
+    until(page, "document.querySelector('#queue:not([hidden])')")
+    assert told.inner_text() == "1 of 2 left."
+
+
+def test_a_thousand_objects_are_drawn_and_saved_one_by_one(drawing, tmp_path):
+    page = drawing
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [[[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 8], [x, y]]]},
+        }
+        for x in range(100, 1100, 25)
+        for y in range(100, 725, 25)
+    ]
+    file = {"name": "many.geojson", "mimeType": "application/json", "buffer": json.dumps(features).encode()}
+    page.get_by_text("Author and files").click()
+    with page.expect_event("load"):
+        page.locator("[data-part=import]").set_input_files([file])
+    until(page, "globalThis.lamella?.annotations")
+    assert len(entries(page)) == 200
+    assert page.locator("[data-part=more]").inner_text() == "and 800 more"
+    by_numbers(page, x=20, y=20, w=30, h=30)
+    wait_saved(page, 2)
+    assert len(saved(tmp_path)) == 1001

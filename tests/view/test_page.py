@@ -50,6 +50,22 @@ def test_page_shows_text_pictures_and_table_and_asks_nothing_of_the_network(tmp_
     assert not write_page(page, "Title", "lead", [section])  # word for word the same: left alone
 
 
+def test_other_pages_are_linked_and_pictures_without_a_caption_have_a_name(tmp_path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "all #1.html").write_text("")
+    Image.new("RGB", (4, 4)).save(tmp_path / "curve.png")
+    section = Section(
+        "s", pictures=[Picture(tmp_path / "curve.png")], links=[("All <rows>", tmp_path / "results" / "all #1.html")]
+    )
+    write_page(tmp_path / "index.html", "t", "l", [section])
+    text = (tmp_path / "index.html").read_text()
+    assert '<a href="results/all%20%231.html">All &lt;rows&gt;</a>' in text
+    assert 'alt="curve"' in text
+    assert "<figcaption>" not in text
+    with pytest.raises(FileNotFoundError, match=r"gone\.html"):
+        write_page(tmp_path / "index.html", "t", "l", [Section("s", links=[("x", tmp_path / "gone.html")])])
+
+
 def test_page_never_shows_a_hole(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         write_page(tmp_path / "index.html", "t", "l", [Section("s", pictures=[Picture(tmp_path / "gone.png")])])

@@ -52,6 +52,8 @@ class Config(Settings):
     """Decoded tiles of slides that are kept."""
     tile_memory_mb: Annotated[int, Field(ge=1)] = 64
     """Tiles that were sent, kept as they were."""
+    scan_memory_mb: Annotated[int, Field(ge=1)] = 1024
+    """Volumes that are kept open; the one that is looked at is held however large it is."""
     export: ExportSettings = ExportSettings()
     """What `--export` writes."""
 
@@ -104,6 +106,7 @@ def _annotation_folder(request: Request) -> Path:
 def _served(catalogue: Catalogue, folder: Path, config: Config) -> Served:
     from lamella.view.server.annotations.names import author_name
     from lamella.view.server.annotations.store import AnnotationStore
+    from lamella.view.server.scans.scan_pool import ScanPool
     from lamella.view.server.served import Served
     from lamella.view.server.slide_pool import SlidePool
     from lamella.view.server.tile_memory import TileMemory
@@ -115,6 +118,7 @@ def _served(catalogue: Catalogue, folder: Path, config: Config) -> Served:
         TileMemory(config.tile_memory_mb << 20),
         AnnotationStore(folder),
         author=author_name(config.author or login()),
+        scans=ScanPool(config.scan_memory_mb << 20),
         no_prompter="No model was given: start `lamella view` with model=sam2.1-hiera-tiny.",
     )
     if config.model:

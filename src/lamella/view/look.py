@@ -25,7 +25,8 @@ def is_number(text: str) -> bool:
 
 def cell(text: str) -> str:
     """A cell of a table's body."""
-    return f"<td{' class="number"' if is_number(text) else ''}>{html.escape(text)}</td>"
+    kind = ' class="number"' if is_number(text) else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def document(title: str, body: str) -> str:

@@ -167,7 +167,7 @@ def test_a_tile_that_a_browser_would_turn_or_tint_is_no_file(code, data):
 def test_a_damaged_tile_is_no_file_but_an_error(share):
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     stream = imagecodecs.jpeg8_encode(noise, level=95)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         JpegTiles(48, 64, "YCbCr", None).as_file(stream[: int(len(stream) * share)])
     with pytest.raises(ValueError, match="pixels instead of"):
         JpegTiles(64, 64, "YCbCr", None).as_file(stream)

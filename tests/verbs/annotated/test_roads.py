@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from PIL import Image
 from tests.conftest import textured, write_pyramid
 
+from lamella import cli
 from lamella.config import Request
 from lamella.errors import LamellaError, OutputConflictError
 from lamella.formats.annotation_folder import AnnotatedSlide, write_annotated_slides
@@ -271,3 +273,28 @@ def test_adapt_refuses_annotations_beside_other_data(annotations, tmp_path):
     request = Request("adapt", (annotations, tmp_path), tmp_path / "run", profile="segment_small")
     with pytest.raises(LamellaError, match="beside other data"):
         adapt.run(request)
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "annotate.md"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_how_to_work_on_generated_slides(slides, tmp_path, monkeypatch, capsys):
+    """All of them in their order, with small budgets; the viewer only says what it would show."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(slides["a"].parent, tmp_path / "slides")
+    assert cli.main(["index", "slides", "-o", "index"]) == 0
+    commands = [shlex.split(line) for line in PAGE.read_text().splitlines() if line.startswith("    lamella ")]
+    assert [command[1] for command in commands] == [
+        *("view", "adapt", "predict", "view"),
+        *("convert", "datasets", "adapt", "convert"),
+    ]
+    small = ["budget={images: 4}", "data.workers=0", "data.batch_size=2", "data.tile_px=64", "device=cpu"]
+    more = {"view": ["--dry-run"], "adapt": [*small, "data.mpp=4"], "predict": ["device=cpu"]}
+    for number, (_, verb, *words) in enumerate(commands):
+        if number == 1:  # what people do between the first command and the second
+            drawn_on = {name: tmp_path / "slides" / f"{name}.tif" for name in ("a", "b")}
+            annotate(tmp_path / "annotations", drawn_on, {"ann": DRAWN})
+        assert cli.main([verb, *words, *more.get(verb, [])]) == 0, capsys.readouterr()
+    assert (tmp_path / "predicted" / "a" / "labels.zarr").is_dir()
+    assert len(read_csv(tmp_path / "both" / "manifest.csv")) == 2

@@ -137,6 +137,7 @@ def test_a_run_with_folds_is_judged_image_by_image_with_baselines_and_pictures(m
     text = (out / "results.md").read_text()
     for picture in ("confusion.png", "best_median_worst.png"):
         assert f"]({picture})" in text
+        assert f'<img src="{picture}"' in (out / "results.html").read_text()
         assert size_of(out / picture)[0] > 300
     assert "Colour alone was fitted on the images that the judging model was trained on" in text
     lines = read_csv(out / "segment_images.csv")

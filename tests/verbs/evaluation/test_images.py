@@ -103,6 +103,7 @@ def test_a_data_set_of_images_gets_a_table_with_everything_beside_the_model(mode
         assert stored["features"].shape == stored["random_init"].shape == (16, 16)
         assert set(stored["labels"]) == {"normal", "pneumonia"}
     assert "next: read" in capsys.readouterr().out
+    assert "<h2>What the numbers say</h2>" in (tmp_path / "out" / "results.html").read_text()
 
 
 def test_an_identical_rerun_changes_nothing_and_a_cut_one_reads_its_features(

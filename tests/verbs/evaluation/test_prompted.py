@@ -54,6 +54,7 @@ def test_every_table_is_headed_oracle(results: Path) -> None:
     assert len({row["protocol"]["table"] for row in tree["rows"]}) == 1
     headings = [line for line in (results / "results.md").read_text().splitlines() if line.startswith("## Prompted")]
     assert headings == [f"## Prompted ({ORACLE}): glands"]
+    assert f"<h2>Prompted ({ORACLE}): glands</h2>" in (results / "results.html").read_text()
 
 
 def test_all_prompts_have_the_same_objects_and_their_answers_without_a_model(results: Path) -> None:

@@ -69,6 +69,7 @@ def test_texture_passes_where_colour_fails(run, judged_index: Path, tmp_path: Pa
     assert read["facts"]["tiles"] == 120
     assert read["facts"]["groups"] == "6 (by patient)"
     assert {row["estimate"]["n"] for row in read["rows"] if row["question"] == "Tissue class"} == {120}
+    assert "texture is better than colour statistics" in (out / "results.html").read_text()
     text = (out / "results.md").read_text()
     assert "texture is better than colour statistics" in text
     assert f"lamella evaluate model {judged_index} -o {out}" in text

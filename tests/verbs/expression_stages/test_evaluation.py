@@ -96,6 +96,7 @@ def test_one_table_holds_all_even_after_a_run_that_was_cut_short(
     ]
     text = (results / "results.md").read_text()
     assert "no claim of significance" in text
+    assert "no claim of significance" in (results / "results.html").read_text()
     assert "without_C: base learned from t; stopped by patient A" in text
     assert "alpha" in text, "notes of kept predictors are kept"
     assert "neighbours of" in text

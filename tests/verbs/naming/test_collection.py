@@ -37,6 +37,7 @@ def test_results_say_oracle_choose_nothing_on_the_judged_and_repeat(results: Pat
     heads = [line for line in text.splitlines() if line.startswith("## Naming")]
     assert len(heads) == 3
     assert all("oracle: regions given from the truth masks" in line for line in heads)
+    assert (results / "results.html").read_text().count("<h2>Naming") == 3
     assert text.startswith("# How well does tiny-clip name the regions of discs?\n\n> **Oracle: the regions are cut")
     assert "first / gray" in text
     assert "second / context" in text

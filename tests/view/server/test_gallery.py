@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 
@@ -118,3 +119,15 @@ def test_an_index_shows_its_qc(viewer, folder, tmp_path):
     text = viewer(tmp_path / "index").get("/").text
     assert re.search(r"<dt>tissue</dt><dd>[\d.]+ mm², \d+% of the slide</dd>", text)
     assert "tissue: index" in text
+
+
+def test_runs_stand_under_headings_and_can_be_compared(viewer, tmp_path):
+    for name, verb in (("b", "weak results"), ("a", "pretrain"), ("c", "embed")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").touch()
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps({"verb": verb}))
+    text = viewer(tmp_path / "runs").get("/").text
+    places = [text.index(part) for part in ("Training", "run/a", "Results", "run/b", "What the other verbs", "run/c")]
+    assert places == sorted(places)
+    assert 'action="./runs/compare"' in text
+    assert '<option value="b" selected>' in text  # the first is the first, so this is another one

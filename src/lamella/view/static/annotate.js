@@ -15,7 +15,8 @@ export async function annotate(section, slide, viewer) {
   const part = (name) => section.querySelector(`[data-part=${name}]`);
   const author = localStorage.getItem("lamella-author") || slide.author;
   const path = `api/slides/${slide.id}/annotations`, ownPath = `${path}/${encodeURIComponent(author)}`;
-  const {authors, classes, free_colours: free, refused, read_only: readOnly} = await ask(path);
+  const {authors, classes: known, free_colours: free, refused, read_only: readOnly} = await ask(path);
+  const classes = Object.assign(Object.create(null), known); // a class may be called "constructor"
   const listeners = {change: [], tool: []}, chosen = part("class"), list = part("drawn");
   let tool = "move";
 
@@ -27,7 +28,7 @@ export async function annotate(section, slide, viewer) {
     userSelectAction: (item) => (tool !== "move" || !own(item) ? "NONE" : editable(item) ? "EDIT" : "SELECT"),
     style: (item, state) => ({ // of others, and of regions, the edge alone
       fill: classes[nameOf(item)], stroke: classes[nameOf(item)] ?? "#868e96",
-      fillOpacity: own(item) && nameOf(item) !== "Region" ? 0.2 : 0,
+      fillOpacity: own(item) && nameOf(item) !== "Region" ? 0.15 : 0,
       strokeWidth: editable(item) ? 3 : state?.selected ? 14 : 9, // points are all edge
     }),
   });
@@ -171,7 +172,8 @@ export async function annotate(section, slide, viewer) {
   part("others").onchange = ({target}) => anno.setFilter((item) => own(item) || target.checked);
   addEventListener("beforeunload", (event) => { if (mine.pending()) event.preventDefault(); });
 
-  for (const [name, {features}] of Object.entries(authors)) anno.setAnnotations(features.map((item) => drawn(item, name)), false);
+  const all = Object.entries(authors).flatMap(([name, {features}]) => features.map((item) => drawn(item, name)));
+  store.bulkUpsertAnnotations(all, "REMOTE");
   part("names").textContent = Object.keys(authors).filter((name) => name !== author).join(", ") || "nobody so far";
   tell([readOnly, ...Object.values(refused)].filter(Boolean).join(" "), true);
   showClasses(Object.keys(classes)[0]);

@@ -10,18 +10,17 @@ export function compareLayers(section, slide, viewer, layers) {
   const laid = new Map(); // row of a layer -> what shows it in the second viewer
   let second = null;
 
-  function follow(one, other) { // both show the same place, whichever is moved
-    one.addHandler("viewport-change", () => {
-      const bounds = one.viewport.getBounds(true);
-      if (how.value !== "off" && !other.viewport.getBounds().equals(bounds)) other.viewport.fitBounds(bounds, true);
-    });
-  }
+  const follow = (one, other) => one.addHandler("viewport-change", () => { // whichever is moved
+    const [zoom, centre] = [one.viewport.getZoom(true), one.viewport.getCenter(true)];
+    const there = other.viewport.getZoom(true) === zoom && other.viewport.getCenter(true).equals(centre);
+    if (how.value !== "off" && !there) other.viewport.zoomTo(zoom, null, true).panTo(centre, true);
+  });
 
   async function openSecond() {
     const made = await openViewer(document.getElementById("second"), slide, false);
-    made.viewport.fitBounds(viewer.viewport.getBounds(true), true);
     follow(viewer, made);
     follow(made, viewer);
+    viewer.raiseEvent("viewport-change");
     return made;
   }
 

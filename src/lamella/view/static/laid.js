@@ -13,7 +13,7 @@ export function layOver(viewer, slide, info, tell = () => {}) {
   const base = `api/slides/${slide.id}/layers/${info.id}`;
   const outlines = info.objects ? outlinesOn(viewer, info) : null;
   const items = new Set(); // the tiles in sight and, for a moment, those that will take their place
-  let look = null, asked = null, timer = 0, turn = 0;
+  let look = null, asked = null, timer = 0, turn = 0, reading = false, whole = "";
 
   function paint() {
     const opacity = look ? Number(look.get("opacity")) : 0;
@@ -27,7 +27,7 @@ export function layOver(viewer, slide, info, tell = () => {}) {
   }
 
   function tiles() {
-    const query = String(new URLSearchParams([...look].filter(([name, value]) => value && name !== "opacity")));
+    const query = String(new URLSearchParams([...look].filter(([name, value]) => value && name !== "opacity"))) + whole;
     if (asked?.query === query) return;
     const mine = asked = {query};
     const [old] = items;
@@ -52,7 +52,8 @@ export function layOver(viewer, slide, info, tell = () => {}) {
       outlines.draw(features);
       tell(`${total.toLocaleString("en")} in view${features.length < total ? ", too many to outline: zoom in" : ""}`
         + (ready < 1 ? ` · ${Math.floor(ready * 100)} % of the file read` : ""));
-      if (ready < 1) later(READING_MS);
+      if (ready < 1) { reading = true; later(READING_MS); }
+      else if (reading) { reading = false; whole = "&whole=1"; tiles(); } // those that came so far show a part of the file
       paint();
     } catch (error) { tell(error.message); }
   }

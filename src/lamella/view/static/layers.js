@@ -21,7 +21,8 @@ export function showLayers(section, slide, viewer) {
     top: () => [...shown].at(-1),
     state: () => [...shown].map((row) => [row.info.id, ...row.look().values()].map(encodeURIComponent).join("~")),
     restore(states) {
-      const wanted = new Map(states.map((state) => state.split("~").map(decodeURIComponent)).map(([id, ...look]) => [id, look]));
+      const parts = states.map((state) => state.split("~").map(decodeURIComponent));
+      const wanted = new Map(parts.map(([id, ...look]) => [id, look]));
       for (const [id, row] of rows) if (row.on() && !wanted.has(id)) row.turn(false);
       for (const [id, look] of wanted) rows.get(id)?.turn(true, look);
     },
@@ -43,7 +44,10 @@ function layerRow(form, slide, viewer, changed) {
   }
 
   async function turn(on, values = []) { // values: of the look's fields, in their order
-    [...look().keys()].forEach((name, number) => { field[name].value = values[number] || field[name].value; });
+    [...look()].forEach(([name, before], number) => {
+      field[name].value = values[number] || before;
+      if (field[name].selectedIndex === -1) field[name].value = before; // no such choice any more
+    });
     if (find && field.channel.value) find.value = field.channel.value;
     box.checked = on;
     show();

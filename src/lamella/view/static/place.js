@@ -4,7 +4,7 @@ import {placeAt, zoomOf} from "./viewer.js";
 
 const BAR_PX = 160; // longest
 const [bar, place, zoom] = ["scale", "place", "zoom"].map((id) => document.getElementById(id));
-const number = (value, digits) => value.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
+const TENTHS = {minimumFractionDigits: 1, maximumFractionDigits: 1};
 
 export function showPlace(slide, viewer) {
   const uneven = Math.abs(slide.mpp_x / slide.mpp_y - 1) > 0.01; // then the bar has an upright arm of as many µm
@@ -21,8 +21,8 @@ export function showPlace(slide, viewer) {
   scale();
   new globalThis.OpenSeadragon.MouseTracker({element: viewer.container, moveHandler({position}) {
     const [x, y] = placeAt(viewer, position);
-    place.textContent = `${number(x * slide.mpp_x, 1)}, ${number(y * slide.mpp_y, 1)} µm`
-      + ` · px ${number(Math.floor(x), 0)}, ${number(Math.floor(y), 0)}`;
+    const [xUm, yUm] = [x * slide.mpp_x, y * slide.mpp_y].map((um) => um.toLocaleString("en", TENTHS));
+    place.textContent = `${xUm}, ${yUm} µm · px ${[x, y].map((px) => Math.floor(px).toLocaleString("en")).join(", ")}`;
   }, leaveHandler() { place.textContent = ""; }});
 }
 
@@ -33,7 +33,8 @@ export function keepAddress(slide, viewer, layers) {
   function write() {
     const {x, y} = viewport.viewportToImageCoordinates(viewport.getCenter());
     const umPerPx = Number((slide.mpp_x / zoomOf(viewer, false)).toPrecision(4));
-    history.replaceState(null, "", written = `#${[Math.round(x), Math.round(y), umPerPx, ...layers.state()].join(",")}`);
+    written = `#${[Math.round(x), Math.round(y), umPerPx, ...layers.state()].join(",")}`;
+    history.replaceState(null, "", written);
   }
   function read() {
     const [x, y, umPerPx, ...shown] = location.hash.slice(1).split(",");

@@ -14,7 +14,8 @@ if (part("curves")) {
       if (mine !== asked) return; // the controls were changed meanwhile
       if (answer.html !== null) {
         const held = [...document.querySelectorAll(".chart > svg")].indexOf(document.activeElement);
-        part("charts").innerHTML = answer.html; // of our own template, which escapes what it shows
+        // Of our own template, which escapes what it shows; scripts of a parsed text never run.
+        part("charts").replaceChildren(...new DOMParser().parseFromString(answer.html, "text/html").body.children);
         if (held >= 0) document.querySelectorAll(".chart > svg")[held]?.focus();
       }
       seen = answer.version;
@@ -39,14 +40,16 @@ document.addEventListener("pointermove", ({target, clientX, clientY}) => {
   const {x, y} = new DOMPoint(clientX, clientY).matrixTransform(chart.getScreenCTM().inverse());
   const across = (x - 58) / 316, up = (168 - y) / 160; // where run_charts.html has its axes
   const value = "log" in chart.dataset ? y0 * (y1 / y0) ** up : y0 + up * (y1 - y0);
-  part("reading").textContent = `at ${Math.round(x0 + across * (x1 - x0)).toLocaleString("en")}: ${value.toPrecision(4)}`;
+  const place = Math.round(x0 + across * (x1 - x0)).toLocaleString("en");
+  part("reading").textContent = `at ${place}: ${value.toPrecision(4)}`;
 });
 
 if (part("find")) {
   part("find").oninput = part("given").onchange = () => {
     const wanted = part("find").value.toLowerCase(), rows = [...part("settings-table").tBodies[0].rows];
     for (const row of rows) {
-      row.hidden = !row.textContent.toLowerCase().includes(wanted) || (part("given").checked && !("given" in row.dataset));
+      const left = part("given").checked && !("given" in row.dataset);
+      row.hidden = left || !row.textContent.toLowerCase().includes(wanted);
     }
     part("found").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} settings`;
   };

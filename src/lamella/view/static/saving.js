@@ -39,7 +39,7 @@ export function saving(path, store, author, version, tell) {
       say(`Changed elsewhere in the meantime: ${Object.keys(conflicts).length}. Both versions are kept.`, true);
     }
     const wait = Object.keys(known).length ? 0 : Math.min(2 ** ++failures, LONGEST_WAIT_S);
-    tell(`Not saved yet: ${error.message}${wait ? ` Trying again in ${wait} s.` : ""}`, true);
+    tell(`Not saved yet: ${error.message.replace(/[.]?$/, ".")}${wait ? ` Trying again in ${wait} s.` : ""}`, true);
     timer = setTimeout(save, wait * 1000);
   }
 

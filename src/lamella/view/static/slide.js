@@ -29,13 +29,13 @@ try {
   throw error;
 }
 
-// A tile that cannot be read comes as a hatched picture with an error's status; here its number is said.
+// A tile that cannot be read comes as a hatched picture with an error's status; here their number is said.
 function sayFaults(viewer) {
   let count = 0;
   new PerformanceObserver((list) => {
-    const failed = list.getEntries().filter(({name, responseStatus}) => responseStatus >= 400 && name.includes("/tiles/"));
-    count += failed.length;
-    if (failed.length) say(`Tiles that could not be read so far: ${count}. They are hatched; the log says why.`, true);
+    const failed = list.getEntries().filter(({name, responseStatus}) => name.includes("/tiles/") && responseStatus >= 400);
+    if (!failed.length) return;
+    say(`Tiles that could not be read so far: ${count += failed.length}. They are hatched; the log says why.`, true);
   }).observe({type: "resource", buffered: true});
   viewer.addHandler("tile-load-failed", () => say("The server does not answer: tiles are missing.", true));
 }

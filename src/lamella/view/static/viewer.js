@@ -21,13 +21,13 @@ export async function openViewer(element, slide, navigator = true) {
     element, drawer: "canvas", // needs no graphics card, and its pixels can be read back
     tileSources: tileSource(slide, (level, x, y) => `${root}api/slides/${slide.id}/tiles/${level}/${x}_${y}.jpg`),
     showNavigationControl: false, showNavigator: navigator, navigatorPosition: "TOP_RIGHT", navigatorAutoFade: false,
-    navigatorWidth: `${map * slide.width_px0}px`, navigatorHeight: `${map * slide.height_px0}px`, navigatorOpacity: 1, navigatorBackground: "#fff", navigatorBorderColor: "#868e96",
-    navigatorDisplayRegionColor: "#0b7285",
+    navigatorWidth: `${map * slide.width_px0}px`, navigatorHeight: `${map * slide.height_px0}px`, navigatorOpacity: 1,
+    navigatorBackground: "#fff", navigatorBorderColor: "#868e96", navigatorDisplayRegionColor: "#0b7285",
     maxZoomPixelRatio: 2, // two display pixels for each of the slide's
-    preserveImageSizeOnResize: true, visibilityRatio: 0.2, animationTime: 0.5, imageLoaderLimit: 8, maxTilesPerFrame: 6, maxImageCacheCount: 600,
+    preserveImageSizeOnResize: true, visibilityRatio: 0.2, animationTime: 0.5, gestureSettingsMouse: {clickToZoom: false},
+    imageLoaderLimit: 8, maxTilesPerFrame: 6, maxImageCacheCount: 600,
     subPixelRoundingForTransparency: {"*": OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS}, // no seams in layers
     silenceMultiImageWarnings: true, // all of them lie on the slide's own grid
-    gestureSettingsMouse: {clickToZoom: false},
   });
   await new Promise((done) => viewer.addOnceHandler("open", done));
   viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys.js knows them

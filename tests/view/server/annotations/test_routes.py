@@ -49,7 +49,7 @@ def test_saved_work_comes_back_with_how_it_is_drawn(client):
     assert feature["id"] == uid(1)
     assert feature["selector"]["geometry"]["bounds"] == {"minX": 10, "minY": 10, "maxX": 15, "maxY": 15}
     assert (found["authors"]["anna"]["version"], found["refused"], found["read_only"]) == (1, {}, "")
-    assert found["classes"] == {"Region": "#212529", "gland": "#e69f00"}
+    assert found["classes"] == {"gland": "#e69f00", "Region": "#212529"}
     assert len(set(found["free_colours"])) == 21
 
 

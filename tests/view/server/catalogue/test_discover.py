@@ -254,4 +254,4 @@ def test_when_time_is_up_slides_are_shown_unopened(make_slide, tmp_path, monkeyp
     monkeypatch.setattr(slide_collection, "_OPENING_SECONDS", 0)
     catalogue = discover([make_slide("a.tif", 256, 256)])
     assert not catalogue.slides["a"].facts
-    assert "1 slides were not opened beforehand" in catalogue.said[0]
+    assert "1 of the slides were not opened beforehand" in catalogue.said[0]

@@ -45,8 +45,8 @@ def test_a_site_has_every_tile_and_what_is_drawn(viewer, slides, tmp_path):
     item = GeoObject(points=np.array([[5.0, 6.0]]), classification="cell & <b>", object_id="1" * 8)
     served.annotations.save(drawn_on, "ann", Change(0, {item.object_id: item}))
     said = []
-    export_site(served, tmp_path / "site", say=said.append)
     site = tmp_path / "site"
+    export_site(served, site, layers=["objects"], say=said.append)
     for level in range(pyramid.max_level + 1):
         columns, rows = pyramid.tiles(level)
         for column, row in np.ndindex(columns, rows):
@@ -108,7 +108,7 @@ def test_an_interrupted_export_leaves_nothing_and_goes_on_where_it_stopped(viewe
     made.clear()
     stop_after = 0
     export_site(served, site, say=print)
-    again = {f"a_files/{level}/{column}_{row}.jpg" for level, column, row in made[1:]}  # the first is the estimate's
+    again = {f"a_files/{level}/{column}_{row}.jpg" for level, column, row in made[3:]}  # the first are the estimate's
     assert not again & {str(path.relative_to(".site.part")) for path in there}
     assert not (tmp_path / ".site.part").exists()
     made.clear()
@@ -170,6 +170,7 @@ def test_the_estimate_is_near_what_is_written(viewer, make_slide, tmp_path):
     folder = tmp_path / "slides"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1536, 3), np.uint8)
+    noise[:, 700:] = 240  # half of it is glass
     tifffile.imwrite(
         folder / "a.tif",
         noise,
@@ -182,4 +183,4 @@ def test_the_estimate_is_near_what_is_written(viewer, make_slide, tmp_path):
     said = []
     export_site(viewer(folder).served, tmp_path / "site", say=said.append)
     written = sum(path.stat().st_size for path in (tmp_path / "site" / "a_files").glob("*/*")) / 1e6
-    assert float(re.search(r"about ([\d.]+) MB", said[0])[1]) == pytest.approx(written, rel=0.25, abs=0.1)
+    assert float(re.search(r"about ([\d.]+) MB", said[0])[1]) == pytest.approx(written, rel=0.2, abs=0.1)

@@ -67,7 +67,7 @@ def test_a_prediction_has_classes_probabilities_and_objects(tmp_path):
     assert {layer.info.group for layer in layers.values()} == {"run 1"}
     labels = layers["run-1-labels"]
     assert dict(labels.info.legend.classes)["tumour"] == "#010203"  # as the prediction says it
-    assert labels.info.note == "unet, 2 um per pixel"
+    assert labels.info.note == "unet, 2 µm per pixel"
     assert labels.frame == SLIDE
     assert layers["run-1-objects"].objects(SLIDE.bounds_px, 5).total == 1
 
@@ -118,7 +118,7 @@ def test_expression_has_its_genes_and_their_unit(tmp_path):
     assert list(layers) == ["expression-genes"]
     info = layers["expression-genes"].info
     assert info.legend.unit == "expected count per bin of 2 um"
-    assert info.note == "2 models, 2 um bins"
+    assert info.note == "2 models, 2 µm bins"
     assert list(info.channels) == ["AAA", "BBB"]
 
 

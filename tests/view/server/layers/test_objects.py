@@ -104,7 +104,7 @@ def test_far_out_colours_are_objects_per_mm2(tmp_path):
     assert not pixels[:, 200:].any()  # no objects, no colour
     legend = layer.legend(Look())
     truth = 3000 / (1000 * 0.5 * 1000 * 0.25 / 1e6)
-    assert legend.unit == "objects per mm2"
+    assert legend.unit == "objects per mm²"
     assert truth < legend.high < 2.5 * truth
 
 

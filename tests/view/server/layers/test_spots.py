@@ -53,7 +53,7 @@ def test_bins_are_squares_and_all_genes_are_shown_first(read):
     assert layer.search("c", 9) == ["CD3E", "ACTB"]
     assert layer.info.channels == (TOTAL, "ACTB", "CD3E", "KRT8")
     assert layer.settled
-    assert layer.info.note == "3 bins of 50 um, 1 of them off the slide, 3 genes"
+    assert layer.info.note == "3 bins of 50 µm, 1 of them off the slide, 3 genes"
     assert layer.legend(Look("ACTB")).unit == "counts"
     assert layer.legend(Look("ACTB")).low == 0
 

@@ -29,7 +29,7 @@ def test_tissue_is_green_where_the_mask_has_it_at_every_level(tmp_path):
     for box, width, height, x, y in tiles():
         shown = layer.tile(box, width, height, Look())
         assert np.array_equal(shown[..., 3] == 255, (x >= 600) & (y >= 300) & (x < 1500) & (y < 800))
-    assert layer.info.note == "0.45 mm2 (38%), given"
+    assert layer.info.note == "0.45 mm² (38%), given"
 
 
 def test_a_mask_that_is_gone_is_said_when_it_is_looked_at(tmp_path):

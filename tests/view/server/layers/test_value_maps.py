@@ -35,13 +35,13 @@ def probabilities(tmp_path_factory) -> ProbabilityLayer:
     return ProbabilityLayer(INFO, zarr_raster(folder, SLIDE), "background")
 
 
-def index_of(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Which entry of a colour map each pixel shows; the first of equal ones."""
+def share_of(pixels: np.ndarray, name: str) -> np.ndarray:
+    """How far along a colour map the colour of each pixel lies, 0 to 1; the first of equal ones."""
     packed, known = (colours[..., :3].astype(int) @ [1 << 16, 1 << 8, 1] for colours in (pixels, table(name)))
     colours, first = np.unique(known, return_index=True)
     places = np.searchsorted(colours, packed).clip(0, len(colours) - 1)
     assert np.array_equal(colours[places], packed)
-    return first[places]
+    return (first[places] - 1) / 254
 
 
 def test_values_are_those_at_the_pixels_centres(values):
@@ -50,7 +50,7 @@ def test_values_are_those_at_the_pixels_centres(values):
         known = np.broadcast_to(y >= 100, pixels.shape[:2])
         assert np.array_equal(pixels[..., 3] == 255, known)
         if known.any():
-            shown = index_of(pixels[known], "viridis") / 255 * WIDTH * MPP
+            shown = share_of(pixels[known], "viridis") * WIDTH * MPP
             across = np.broadcast_to(x, known.shape)[known]
             # Half a pixel of the raster, or of its level, and a step of the colour map, which has some equal entries.
             assert np.abs(shown - across).max() <= max(MPP, box.width / width * 0.4) / 2 + 1.5 * WIDTH * MPP / 255
@@ -96,7 +96,7 @@ def test_probability_is_bare_only_where_nobody_looked(probabilities):
             assert (pixels[:, place][..., 3] == shown).all()
     box, width, height, x, _ = next(tiles(downs=(4,)))
     pixels = probabilities.tile(box, width, height, Look("tumour", "viridis"))
-    assert np.abs(index_of(pixels, "viridis") / 255 - x / (WIDTH * MPP)).max() < 0.01  # 0 at the left, and not bare
+    assert np.abs(share_of(pixels, "viridis") - x / (WIDTH * MPP)).max() < 0.01  # 0 at the left, and not bare
     assert probabilities.info.channels[0] == "tumour"  # not the background
     assert (probabilities.info.legend.low, probabilities.info.legend.high) == (0, 1)
     assert "nobody looked" in probabilities.info.legend.bare

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -120,3 +121,24 @@ def test_more_lines_than_kinds_of_them_get_a_chart_for_each_column() -> None:
 def test_impossible_wishes_are_refused(query: str) -> None:
     with pytest.raises(LamellaError, match=r"one of|number"):
         Wish.of_query(QueryParams(query))
+
+
+def test_curves_are_drawn_while_another_request_reads_on() -> None:
+    run, stop = RunCurves({"log": LogCurves("", False)}), threading.Event()
+
+    def grow() -> None:
+        step = 0
+        while not stop.is_set():
+            step += 1
+            with run.lock:
+                run.logs["log"].add({"step": step, "images_seen": step, "loss": step % 7, "grad_norm": step % 5})
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        for _ in range(30):
+            for chart in charts_of({"a": run}, Wish(smooth=3)).charts:
+                assert all(line.last != "no number" for line in chart.lines)
+    finally:
+        stop.set()
+        thread.join()

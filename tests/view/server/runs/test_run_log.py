@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.view.server.runs.conftest import write_steps
 
@@ -101,6 +101,7 @@ def test_values_that_are_no_numbers_make_gaps(make_run) -> None:
     assert log.warnings[-1] == "step 3: odd"
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1, max_size=200), st.integers(0, 40))
 def test_a_long_curve_loses_no_spike_and_stays_small(values: list[float], times: int) -> None:
     values = values * (1 + times)

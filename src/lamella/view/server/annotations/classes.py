@@ -15,6 +15,8 @@ _TOLD_APART = 21  # colours that class_colours tells apart
 def classes_of(served: Served, slide_id: str) -> dict[str, str]:
     """Class -> "#rrggbb": those of the slide's layers, then those that somebody drew on any slide, then `REGION`.
 
+    Layers choose their colours each for itself; here no two classes share one while there are enough.
+
     Raises:
         LamellaError: The list of what was drawn was damaged.
     """
@@ -22,12 +24,14 @@ def classes_of(served: Served, slide_id: str) -> dict[str, str]:
         layers = served.layers(slide_id)[0].values()
     except SlideError:
         layers = ()  # the page itself says why the slide cannot be shown
-    predicted = {name: colour for layer in layers for name, colour in layer.info.legend.classes}
-    return (
-        {REGION: _REGION_COLOUR}
-        | predicted
-        | {name: colour for name, colour in served.annotations.classes().items() if name not in predicted}
-    )
+    wanted = {name: colour for layer in layers for name, colour in layer.info.legend.classes}
+    wanted |= {name: colour for name, colour in served.annotations.classes().items() if name not in wanted}
+    found: dict[str, str] = {}
+    for name, colour in wanted.items():
+        if name != REGION:
+            taken = set(found.values())
+            found[name] = next((each for each in (colour, *free_colours()) if each not in taken), colour)
+    return {**found, REGION: _REGION_COLOUR}
 
 
 def free_colours() -> list[str]:

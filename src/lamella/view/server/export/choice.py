@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from lamella import __version__
-from lamella.errors import LamellaError
+from lamella.errors import LamellaError, SlideError
 from lamella.formats.digests import file_digest
 from lamella.view.server.catalogue.items import SlideItem
 from lamella.view.server.layers.contract import Layer, Look
@@ -60,8 +61,11 @@ def refuse_unknown_layers(served: Served, items: Sequence[SlideItem], names: Seq
     """
     if names is None:
         return
-    layers = [layer.info for item in items if not item.refused for layer in served.layers(item.id)[0].values()]
-    known = dict.fromkeys(text for info in layers for text in (info.id, info.title))
+    known: dict[str, None] = {}
+    for item in items:
+        with suppress(SlideError):  # its page says why it cannot be read
+            for layer in served.layers(item.id)[0].values():
+                known |= dict.fromkeys((layer.info.id, layer.info.title))
     unknown = [name for name in names if name.partition(_CHANNEL)[0] not in known]
     if unknown:
         choice = ", ".join(list(known)[:12]) or "none"

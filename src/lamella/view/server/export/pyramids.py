@@ -19,19 +19,17 @@ from lamella.errors import LamellaError, SlideError, storage_faults
 from lamella.slides.slide import Slide
 from lamella.view.server.error_tile import error_tile
 from lamella.view.server.layers.contract import Layer, Look
-from lamella.view.server.layers.routes import as_png
 from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.tile_pixels import THUMBNAIL_PX, as_jpeg, thumbnail_jpeg, tile_jpeg
 
 _LOG = logging.getLogger("lamella.view")
 # Layers are written at half the slide's pixels a side, a quarter of the tiles: rasters of models are coarser than that.
 _LAYER_SHRINK = 2
-_SAMPLED = 12  # tiles whose mean stands for all: the estimate is for a person who has a disk in mind
+# Tiles whose mean stands for their level, and levels that are sampled; the three finest are 98% of all pixels.
+_SAMPLED, _SAMPLED_LEVELS = 24, 3
+_GOLDEN = 0.6180339887
 _MOST_THREADS = 8
 _SETTLE_S = 0.1  # between looks whether a layer's file is read
-# A pixel that nobody sees, for each tile where a layer has nothing: a browser that finds no file would show a coarser
-# tile in its place, and complain.
-_BARE = as_png(np.zeros((1, 1, 4), np.uint8))
 
 
 @dataclass
@@ -49,17 +47,21 @@ class Tiles:
     suffix: str
 
     def estimated_bytes(self) -> float:
-        """About how much disk all of them take, by the finest tiles' bytes for a pixel."""
-        top = self.pyramid.max_level
-        columns, rows = self.pyramid.tiles(top)
-        picks = np.random.default_rng(0).permutation(columns * rows)[:_SAMPLED]
-        places = [(top, int(pick) % columns, int(pick) // columns) for pick in picks]
-        sampled_px = sum(math.prod(self.pyramid.tile(*place)[1:]) for place in places)
-        return sum(len(self.make(*place)) for place in places) / sampled_px * self._pixels()
+        """About how much disk all of them take: the finest levels are sampled, the others taken for like these."""
+        total, per_px = 0.0, 0.0
+        for level in range(self.pyramid.max_level, -1, -1):
+            if level > self.pyramid.max_level - _SAMPLED_LEVELS:
+                per_px = self._bytes_per_px(level)
+            total += per_px * self.pyramid.width_px0 * self.pyramid.height_px0 / self.pyramid.downsample(level) ** 2
+        return total
 
-    def _pixels(self) -> float:
-        downs = (self.pyramid.downsample(level) for level in range(self.pyramid.max_level + 1))
-        return sum(self.pyramid.width_px0 * self.pyramid.height_px0 / down**2 for down in downs)
+    def _bytes_per_px(self, level: int) -> float:
+        columns, rows = self.pyramid.tiles(level)
+        # By steps of the golden ratio: spread evenly, and never along a row or a column.
+        picks = {int(number * _GOLDEN % 1 * columns * rows) for number in range(_SAMPLED)}
+        places = [(level, pick % columns, pick // columns) for pick in picks]
+        sampled_px = sum(math.prod(self.pyramid.tile(*place)[1:]) for place in places)
+        return sum(len(self.make(*place)) for place in places) / sampled_px
 
     def write(self, folder: Path) -> None:
         """Write all tiles that are not there, row by row, so that memory does not grow with the slide.
@@ -131,6 +133,9 @@ def layer_tiles(layer: Layer, look: Look) -> Tiles:
     frame = layer.frame
     pyramid = Pyramid(-(-frame.width_px // _LAYER_SHRINK), -(-frame.height_px // _LAYER_SHRINK))
     whole = Pyramid.over(frame)
+    # A pixel that nobody sees, for each tile where the layer has nothing: a browser that finds no file would show a
+    # coarser tile in its place, and complain.
+    bare = _png(np.zeros((1, 1, 4), np.uint8))
 
     def make(level: int, column: int, row: int) -> bytes:
         box, width_px, height_px = whole.tile(level, column, row)
@@ -139,9 +144,15 @@ def layer_tiles(layer: Layer, look: Look) -> Tiles:
         except LamellaError as error:
             _LOG.error("%s", error)
             return error_tile((width_px, height_px), error.cause)
-        return as_png(pixels) if pixels[..., 3].any() else _BARE
+        return _png(pixels) if pixels[..., 3].any() else bare
 
     return Tiles(pyramid, make, "png")
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def settle(layers: Sequence[tuple[Layer, Look]]) -> None:

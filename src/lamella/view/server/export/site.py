@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,7 +139,7 @@ def _refuse_full(folder: Path, needed: float) -> None:
 
 
 @contextmanager
-def _kept_in(page: _Page):
+def _kept_in(page: _Page) -> Iterator[None]:
     """A slide that cannot be read is refused with its reason; the others are written."""
     try:
         yield

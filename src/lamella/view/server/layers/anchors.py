@@ -19,7 +19,7 @@ from lamella.slides.anchors.targets import context_corners_um, place_targets
 from lamella.slides.index import IndexedSlide
 from lamella.slides.tissue_map import TissueMap
 from lamella.view.marks import ANCHOR, PALETTE, web
-from lamella.view.server.layers.colours import empty_tile, painted, stops
+from lamella.view.server.layers.colours import Indexed, painted, stops
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look, ObjectsInView
 from lamella.view.server.layers.density import densest, density_under
 from lamella.view.server.layers.layer import Making, PlainLayer, same_slide
@@ -88,22 +88,22 @@ class AnchorLayer(PlainLayer):
         legend = Legend(
             classes=[(name, web(colour)) for name, colour in zip(_NAMES[:shown], _COLOURS[:shown], strict=True)],
             high=self._most,
-            unit="anchors per mm2",
+            unit="anchors per mm²",
             stops=stops(_DENSITY_MAP),
-            bare="where there are none; far out, colours are anchors per mm2",
+            bare="where there are none",
         )
-        drawn = ", one draw of their targets" if shown == 2 else "; without the index targets are not known"
-        note = f"{len(self._centers):,} contexts of {sampling.context_fov_um:g} um{drawn}"
+        drawn = "; near, one draw of their targets" if shown == 2 else "; without the index targets are not known"
+        note = f"{len(self._centers):,} contexts of {sampling.context_fov_um:g} µm{drawn}"
         super().__init__(LayerInfo("anchors", "anchors", group, legend, objects=True, opacity=0.9, note=note))
 
-    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | None:
         self.channel(look)
         px0 = box_px0.width / width_px
         found = self._in(Box(box_px0.x0 - px0, box_px0.y0 - px0, box_px0.x1 + px0, box_px0.y1 + px0))
         if not len(found):
-            return empty_tile(width_px, height_px)
+            return None
         if self._sampling.context_fov_um / self._slide.mpp_x < _SEEN_PX * px0:
-            values = density_under(self._centers, box_px0, width_px, height_px, self._slide)
+            values = density_under(self._centers, len(self._centers), box_px0, width_px, height_px, self._slide)
             return painted(values, look.low or 0.0, self._most if look.high is None else look.high, _DENSITY_MAP)
         shown = self._outlines(found)
         return draw_outlines(shown, np.arange(len(shown)), box_px0, width_px, height_px)

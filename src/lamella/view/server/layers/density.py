@@ -15,18 +15,21 @@ _CELLS_PX, _PLACES_IN_CELL = (4, 8, 16, 32), 3
 _PLACES_FOR_RANGE, _CELLS_ACROSS = 8, 128
 
 
-def density_under(places_px0: np.ndarray, box_px0: Box, width_px: int, height_px: int, slide: Frame) -> np.ndarray:
+def density_under(
+    places_px0: np.ndarray, total: int, box_px0: Box, width_px: int, height_px: int, slide: Frame
+) -> np.ndarray:
     """(height_px, width_px) places per mm2, in cells of the display; NaN in cells without any.
 
     Args:
-        places_px0: (N, 2) of the whole slide: how many there are decides how large the cells are.
+        places_px0: (N, 2) of those near the tile at least.
+        total: Of the whole slide, which decides how large the cells are: neighbouring tiles have the same.
         box_px0: The tile.
         width_px: Of the tile.
         height_px: Of the tile.
         slide: Level 0.
     """
     scale_x, scale_y = box_px0.width / width_px, box_px0.height / height_px
-    average = len(places_px0) / _area_mm2(slide, slide.width_px, slide.height_px)
+    average = total / _area_mm2(slide, slide.width_px, slide.height_px)
     areas = ((cell, _area_mm2(slide, cell * scale_x, cell * scale_y)) for cell in _CELLS_PX)
     enough = (cell for cell, area in areas if average * area >= _PLACES_IN_CELL)
     cell = next(enough, _CELLS_PX[-1])

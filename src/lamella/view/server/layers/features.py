@@ -16,7 +16,7 @@ from lamella.formats.placed_tiles import DAMAGE, FeatureRows, PlacedTiles
 from lamella.geometry import Box, Frame
 from lamella.slides.placing import Stated, settle
 from lamella.slides.tile_files import read_tile_file
-from lamella.view.server.layers.colours import empty_tile
+from lamella.view.server.layers.colours import Indexed
 from lamella.view.server.layers.contract import Layer, LayerInfo, Legend, Look
 from lamella.view.server.layers.layer import Making, same_slide
 from lamella.view.server.layers.placed_values import PlacedValues, squares_px0
@@ -91,12 +91,12 @@ class FeatureLayer(PlacedValues):
     def chosen(self, look: Look) -> int:
         return (self.channel(look) or 0) - 1
 
-    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | np.ndarray | None:
         if self.channel(look) not in (None, 0):
-            return super().tile(box_px0, width_px, height_px, look)
+            return super().paint(box_px0, width_px, height_px, look)
         owners = index_under(self.bounds_px0, box_px0, width_px, height_px)
         if owners is None:
-            return empty_tile(width_px, height_px)
+            return None
         return self._fitted()[1][owners]
 
     def _component(self, channel: int) -> np.ndarray:

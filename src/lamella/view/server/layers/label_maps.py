@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from lamella.formats.label_values import NOT_LABELLED
 from lamella.geometry import Box
 from lamella.view.class_colours import class_colours
 from lamella.view.marks import Colour
-from lamella.view.server.layers.colours import class_lookup, empty_tile, web_classes
+from lamella.view.server.layers.colours import Indexed, class_lookup, web_classes
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look
 from lamella.view.server.layers.layer import PlainLayer
 from lamella.view.server.layers.rasters import Raster
@@ -45,8 +43,8 @@ class LabelLayer(PlainLayer):
         self._all = class_lookup({values[name]: known[name] for name in shown})
         self._each = {name: {values[name]: known[name]} for name in names}
 
-    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | None:
         self.channel(look)
         lookup = class_lookup(self._each[look.channel]) if look.channel else self._all
         values = self.raster.under(box_px0, width_px, height_px, 0, NOT_LABELLED)
-        return empty_tile(width_px, height_px) if values is None else lookup[values]
+        return None if values is None else Indexed(values, lookup)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from lamella.errors import MaskMismatchError
 from lamella.geometry import Box, Frame
+from lamella.view.server.layers.colours import Indexed
 from lamella.view.server.layers.contract import Layer, LayerInfo, Legend, Look, ObjectsInView
 
 Making = Callable[[], Layer]
@@ -13,7 +16,7 @@ Making = Callable[[], Layer]
 
 
 class PlainLayer:
-    """A layer of tiles without objects.
+    """A layer of tiles without objects; `paint` is what each kind adds.
 
     Args:
         info: What the page is told; its id is made unique for the slide afterwards.
@@ -33,6 +36,16 @@ class PlainLayer:
     def legend(self, look: Look) -> Legend:
         self.channel(look)
         return self.info.legend
+
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | np.ndarray | None:
+        """A tile in few colours, or as `Layer.tile` has it; None where all of it is bare. Raises as that."""
+        raise NotImplementedError
+
+    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+        found = self.paint(box_px0, width_px, height_px, look)
+        if found is None:
+            return np.zeros((height_px, width_px, 4), np.uint8)
+        return found.pixels() if isinstance(found, Indexed) else found
 
     def channel(self, look: Look) -> int | None:
         """The number of a look's channel; None if it names none.

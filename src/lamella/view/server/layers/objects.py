@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from lamella.errors import LamellaError
 from lamella.geometry import Box, Frame
 from lamella.view.marks import Colour, web
-from lamella.view.server.layers.colours import empty_tile, painted, stops
+from lamella.view.server.layers.colours import Indexed, class_lookup, painted, stops
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look, ObjectsInView
 from lamella.view.server.layers.density import densest, density_under
 from lamella.view.server.layers.layer import Making, PlainLayer
@@ -61,9 +61,10 @@ class ObjectLayer(PlainLayer):
         self.path, self._slide = path, slide
         self._reader = OutlineReader(path)
         self._known: dict[str, tuple[int, _Facts]] = {}
-        legend = Legend(bare="where there are none; far out, colours are objects per mm2")
+        legend = Legend(bare="where there are none")
         name = path.name.removesuffix(".gz").removesuffix(".geojson") if title == "objects" else title
-        super().__init__(LayerInfo(name, title, group, legend, objects=True, opacity=0.9, note=path.name))
+        note = f"{path.name}; far out, the brighter the more objects per mm²"
+        super().__init__(LayerInfo(name, title, group, legend, objects=True, opacity=0.9, note=note))
         if path.stat().st_size <= _SHORT_BYTES:
             self._reader.outlines(_WAIT_S)
             found = self.search("", 64)
@@ -79,7 +80,7 @@ class ObjectLayer(PlainLayer):
         chosen = [entry for entry in classes if look.channel in ("", entry[0])]
         most = self._facts(found, look.channel).densest
         return replace(
-            self.info.legend, classes=chosen, low=0.0, high=most, unit="objects per mm2", stops=stops(_DENSITY_MAP)
+            self.info.legend, classes=chosen, low=0.0, high=most, unit="objects per mm²", stops=stops(_DENSITY_MAP)
         )
 
     def search(self, text: str, limit: int) -> Sequence[str]:
@@ -93,19 +94,19 @@ class ObjectLayer(PlainLayer):
         features = [found.feature(number, palette) for number in numbers] if len(numbers) <= limit else []
         return ObjectsInView(len(numbers), features, self._reader.ready if ready == 1.0 else ready)
 
-    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | None:
         found = self._found(look)
         px0 = box_px0.width / width_px
         margin = px0 * (_POINT_PX + 1)  # what is drawn reaches over the edges of the tile
         reach = Box(box_px0.x0 - margin, box_px0.y0 - margin, box_px0.x1 + margin, box_px0.y1 + margin)
         near = found.within(reach, look.channel)
         if not len(near):
-            return empty_tile(width_px, height_px)
+            return None
         facts = self._facts(found, look.channel)
         shown_px = facts.size_px0 / px0
         if len(near) <= _MOST_DRAWN and shown_px >= _SEEN_PX:
             return draw_outlines(found, near, box_px0, width_px, height_px, 3 if shown_px >= _WIDE_FROM_PX else 1)
-        values = density_under(facts.centres_px0, box_px0, width_px, height_px, self._slide)
+        values = density_under(_centres(found.bounds[near]), facts.count, box_px0, width_px, height_px, self._slide)
         high = facts.densest if look.high is None else look.high
         return painted(values, look.low or 0.0, high, _DENSITY_MAP)
 
@@ -125,8 +126,8 @@ class ObjectLayer(PlainLayer):
         """Of all objects that were read, or of one class; worked out anew when more were read."""
         known = self._known.get(only)
         if known is None or known[0] != len(found):
-            bounds = found.bounds if not only else found.bounds[found.classes == found.names.index(only)]
-            known = len(found), _Facts.of(bounds, self._slide)
+            chosen = found.classes == found.number(only) if only else slice(None)
+            known = len(found), _Facts.of(found.bounds[chosen], self._slide)
             self._known[only] = known
         return known[1]
 
@@ -136,28 +137,32 @@ class _Facts:
     """What objects are like, the whole slide over: so that neighbouring tiles are drawn alike.
 
     Attributes:
-        centres_px0: (N, 2).
+        count: Of objects.
         size_px0: Longer side of the object that a place inside of objects lies in, on average: specks count for little.
             Without bound where all are points.
         densest: See `densest`.
     """
 
-    centres_px0: np.ndarray
+    count: int
     size_px0: float
     densest: float
 
     @classmethod
     def of(cls, bounds: np.ndarray, slide: Frame) -> _Facts:
-        centres = (bounds[:, :2] + bounds[:, 2:]) / 2
         sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0).astype(np.float64)
         size = (sides**3).sum() / (sides**2).sum() if sides.any() else np.inf
-        return cls(centres, float(size), densest(centres, slide))
+        return cls(len(bounds), float(size), densest(_centres(bounds), slide))
+
+
+def _centres(bounds: np.ndarray) -> np.ndarray:
+    middles: np.ndarray = (bounds[:, :2] + bounds[:, 2:]) / 2
+    return middles
 
 
 def draw_outlines(
     found: Outlines, numbers: np.ndarray, box_px0: Box, width_px: int, height_px: int, line_px: int = 3
-) -> np.ndarray:
-    """(height_px, width_px, 4) uint8: lines in the classes' colours; points are dots."""
+) -> Indexed:
+    """A tile of lines in the classes' colours; points are dots."""
     palette = found.palette()
     colours: list[Colour] = sorted(set(palette))
     numbered = {colour: number + 1 for number, colour in enumerate(colours[:255])}
@@ -177,7 +182,4 @@ def draw_outlines(
             else:
                 line = corners if kind == LINES else np.concatenate([corners, corners[:1]])
                 draw.line(line.ravel().tolist(), fill=fill, width=line_px)
-    lookup = np.zeros((256, 4), np.uint8)
-    for colour, number in numbered.items():
-        lookup[number] = (*colour, 255)
-    return lookup[np.asarray(image)]
+    return Indexed(np.asarray(image), class_lookup({number: colour for colour, number in numbered.items()}))

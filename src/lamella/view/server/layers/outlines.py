@@ -65,8 +65,11 @@ class Outlines:
         near = touching(self.bounds, box_px0)
         if not only:
             return near
-        number = self.names.index(only) if only in self.names else -1
-        return near[self.classes[near] == number]
+        return near[self.classes[near] == self.number(only)]
+
+    def number(self, name: str) -> int:
+        """Of a class; -1, which no object has, where none was read yet."""
+        return self.names.index(name) if name in self.names else -1
 
     def parts(self, number: int) -> list[np.ndarray]:
         """Rings, lines or sets of points of an object, each (m, 2) level-0 pixels; its box where only that is kept."""

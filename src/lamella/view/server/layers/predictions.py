@@ -123,5 +123,5 @@ def _slide_of(path: Path, facts: Mapping[str, Any], slide: Frame) -> Frame:
 def _note(facts: Mapping[str, Any], mpp: Any) -> str:
     model = facts.get("model", "")
     model = f"{len(model)} models" if isinstance(model, list) else str(model)
-    size = f"{facts['bin_um']:g} um bins" if "bin_um" in facts else f"{mpp:g} um per pixel" if mpp else ""
+    size = f"{facts['bin_um']:g} µm bins" if "bin_um" in facts else f"{mpp:g} µm per pixel" if mpp else ""
     return ", ".join(part for part in (model, size) if part)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 from dataclasses import asdict
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,9 @@ from starlette.routing import Route
 from lamella.errors import LamellaError
 from lamella.geometry import Box
 from lamella.view.server.error_tile import error_answer
+from lamella.view.server.layers.colours import Indexed
 from lamella.view.server.layers.contract import Layer, Look
+from lamella.view.server.layers.layer import PlainLayer
 from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.served import Served
 
@@ -37,7 +40,9 @@ def layer_tile(request: Request) -> Response:
         box, width_px, height_px = Pyramid.over(layer.frame).tile(at["level"], at["column"], at["row"])
         settled = layer.settled  # asked first: what settles meanwhile is painted again
         try:
-            tile = as_png(layer.tile(box, width_px, height_px, look))
+            paint = layer.paint if isinstance(layer, PlainLayer) else layer.tile
+            found = paint(box, width_px, height_px, look)
+            tile = _bare(width_px, height_px) if found is None else as_png(found)
         except KeyError:
             raise  # no such channel or colour map
         except Exception as error:  # noqa: BLE001 - a tile that is left out would look as if nothing were there
@@ -77,10 +82,24 @@ def answer(request: Request, tile: bytes) -> Response:
     return Response(tile, media_type="image/png", headers=headers)
 
 
-def as_png(pixels: np.ndarray) -> bytes:
-    """(H, W, 4) uint8 as PNG."""
+def as_png(found: Indexed | np.ndarray) -> bytes:
+    """A tile as `PlainLayer.paint` or `Layer.tile` gives it, as PNG."""
+    if not isinstance(found, Indexed):
+        return _packed(Image.fromarray(found))
+    image = Image.fromarray(np.ascontiguousarray(found.numbers))
+    image.putpalette(found.palette[:, :3].tobytes())
+    return _packed(image, transparency=found.palette[:, 3].tobytes())
+
+
+@lru_cache(maxsize=64)  # most tiles of a layer are whole; the sizes at a slide's edges are few
+def _bare(width_px: int, height_px: int) -> bytes:
+    nothing = np.zeros((height_px, width_px), np.uint8)
+    return as_png(Indexed(nothing, np.zeros((256, 4), np.uint8)))
+
+
+def _packed(image: Image.Image, **more: bytes) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=_QUICKEST)
+    image.save(file, "PNG", compress_level=_QUICKEST, **more)
     return file.getvalue()
 
 

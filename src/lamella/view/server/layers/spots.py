@@ -125,4 +125,4 @@ class SpotLayer(PlacedValues):
 def _note(found: SpatialCounts, inside: np.ndarray) -> str:
     what = "spots" if found.shape == "spot" else "bins"
     off = f", {int((~inside).sum()):,} of them off the slide" if not inside.all() else ""
-    return f"{len(found):,} {what} of {found.size_um:g} um{off}, {len(found.genes):,} genes"
+    return f"{len(found):,} {what} of {found.size_um:g} µm{off}, {len(found.genes):,} genes"

@@ -9,7 +9,7 @@ import numpy as np
 from lamella.geometry import Box, Frame
 from lamella.slides.index import IndexedSlide
 from lamella.view.marks import PALETTE, web
-from lamella.view.server.layers.colours import class_lookup, empty_tile
+from lamella.view.server.layers.colours import Indexed, class_lookup
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look
 from lamella.view.server.layers.layer import PlainLayer, same_slide
 from lamella.view.server.layers.places import places_under
@@ -34,17 +34,17 @@ class TissueLayer(PlainLayer):
         self._mask: np.ndarray | None = None
         self._lock = threading.Lock()
         how = "computed" if indexed.mask_computed else "given"
-        note = f"{indexed.tissue_area_mm2:.3g} mm2 ({indexed.tissue_fraction:.0%}), {how}"
+        note = f"{indexed.tissue_area_mm2:.3g} mm² ({indexed.tissue_fraction:.0%}), {how}"
         legend = Legend(classes=[("tissue", web(_COLOUR))], bare="where no tissue was found")
         super().__init__(LayerInfo("tissue", "tissue", group, legend, opacity=0.3, note=note))
 
-    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | None:
         self.channel(look)
         places = places_under(box_px0, width_px, height_px, self._slide, self._indexed.mask_frame)
         if places.empty:
-            return empty_tile(width_px, height_px)
+            return None
         mask = self._read()[places.window]
-        return class_lookup({1: _COLOUR})[places.spread(mask.astype(np.uint8), 0)]
+        return Indexed(places.spread(mask.astype(np.uint8), 0), class_lookup({1: _COLOUR}))
 
     def _read(self) -> np.ndarray:
         with self._lock:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from lamella.geometry import Box
-from lamella.view.server.layers.colours import MAPS, OWN, SEQUENTIAL, SIGNED, empty_tile, painted, stops
+from lamella.view.server.layers.colours import MAPS, OWN, SEQUENTIAL, SIGNED, Indexed, painted, stops
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look
 from lamella.view.server.layers.layer import PlainLayer
 from lamella.view.server.layers.rasters import Raster
@@ -54,10 +54,10 @@ class ValueLayer(PlainLayer):
         low, high, name = self._look(look)
         return replace(self.info.legend, low=low, high=high, stops=stops(name))
 
-    def tile(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> np.ndarray:
+    def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | np.ndarray | None:
         values = self.under(box_px0, width_px, height_px, self.chosen(look))
         if values is None or np.isnan(values).all():  # most tiles of a slide: no range is needed
-            return empty_tile(width_px, height_px)
+            return None
         return painted(values, *self._look(look))
 
     def _look(self, look: Look) -> tuple[float, float, str]:

@@ -11,7 +11,6 @@ from starlette.datastructures import QueryParams
 from lamella.errors import LamellaError
 from lamella.view.monitor_panels import panel_of
 from lamella.view.server.runs.chart import LOOKS, Chart, Line, draw_chart, smoothed, text_of
-from lamella.view.server.runs.curve import Curve
 from lamella.view.server.runs.run_curves import AXES, LogCurves, RunCurves
 
 MOST_SMOOTH = 100_000
@@ -90,15 +89,15 @@ def charts_of(runs: Mapping[str, RunCurves], wish: Wish) -> Charts:
                 damaged += log.damaged
                 warnings += [f"{_joined(name, runs, title, titles)}{text}" for text in log.warnings]
                 if title in wanted:
-                    _gather(found, log, _joined(name, runs, title, titles))
+                    _gather(found, log, _joined(name, runs, title, titles), AXES.index(wish.axis))
     found = _split(found)
     constant = [text for title, lines in found.items() if (text := _constant(title, lines))]
     charts = [
-        draw_chart(title, [_line(each.label, each.curve, wish) for each in lines], wish.logarithmic)
+        draw_chart(title, [_line(each, wish) for each in lines], wish.logarithmic)
         for title, lines in sorted(found.items(), key=lambda each: each[1][0].held)  # stable: steps, then held views
         if not _constant(title, lines)
     ]
-    merged = max((each.curve.each for lines in found.values() for each in lines), default=1)
+    merged = max((each.each for lines in found.values() for each in lines), default=1)
     notes = []
     if merged > 1:
         notes.append(f"Long curves: a line is the mean of up to {merged} steps, the area behind it their range.")
@@ -129,12 +128,14 @@ _UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0), ("
 
 @dataclass(frozen=True)
 class _Named:
-    """A curve, where it is from, and its name in the panel."""
+    """A curve as it was when it was looked at, where it is from, and its name in the panel."""
 
     words: str
     name: str
-    curve: Curve
     held: bool
+    points: tuple[list[float], list[float], list[float], list[float]]
+    each: int
+    last: float
 
     @property
     def label(self) -> str:
@@ -151,11 +152,12 @@ def _split(found: Mapping[str, list[_Named]]) -> dict[str, list[_Named]]:
     return panels
 
 
-def _gather(found: dict[str, list[_Named]], log: LogCurves, words: str) -> None:
+def _gather(found: dict[str, list[_Named]], log: LogCurves, words: str, axis: int) -> None:
+    """Copies the points, since another request may add to them; the run's lock is held."""
     for column, curve in log.curves.items():
         panel, label = panel_of(column, log.held)
         title = f"{panel} (held views)" if log.held and "held views" not in panel else panel
-        found.setdefault(title, []).append(_Named(words, label, curve, log.held))
+        found.setdefault(title, []).append(_Named(words, label, log.held, curve.points(axis), curve.each, curve.last))
 
 
 def _joined(name: str, runs: Mapping[str, RunCurves], title: str, titles: Sequence[str]) -> str:
@@ -166,18 +168,17 @@ def _joined(name: str, runs: Mapping[str, RunCurves], title: str, titles: Sequen
 
 def _constant(title: str, lines: Sequence[_Named]) -> str:
     """`weight decay 0.05` of what never changed over three points; empty of others."""
-    points = [each.curve.points(0) for each in lines]
-    numbers = {value for _, _, low, high in points for part in (low, high) for value in part}
-    if len(numbers) == 1 and all(len(mean) > 2 for _, mean, _, _ in points):
+    numbers = {value for each in lines for part in each.points[2:] for value in part}
+    if len(numbers) == 1 and all(len(each.points[1]) > 2 for each in lines):
         return f"{title} {text_of(numbers.pop())}"
     return ""
 
 
-def _line(label: str, curve: Curve, wish: Wish) -> Line:
-    points = zip(*curve.points(AXES.index(wish.axis)), strict=True)
-    placed = [point for point in points if math.isfinite(point[0])]  # a log without images has no place along them
+def _line(curve: _Named, wish: Wish) -> Line:
+    # A log without images has no place along them.
+    placed = [point for point in zip(*curve.points, strict=True) if math.isfinite(point[0])]
     x, mean, low, high = zip(*placed, strict=True) if placed else ((), (), (), ())
     count = max(1, round(wish.smooth / curve.each))
     if count == 1:
-        return Line(label, x, mean, low, high, curve.last)
-    return Line(label, x, smoothed(mean, count), low, high, curve.last, mean)
+        return Line(curve.label, x, mean, low, high, curve.last)
+    return Line(curve.label, x, smoothed(mean, count), low, high, curve.last, mean)

@@ -38,10 +38,14 @@ class Curve:
     def add(self, places: tuple[float, ...], value: float) -> None:
         """A value and its place on each axis."""
         self.last = value
-        self._waiting.append((places, value))
-        if len(self._waiting) < self.each:
-            return
-        self._close()
+        if self.each == 1:
+            self._put(places, (value, value, value))
+        else:
+            self._waiting.append((places, value))
+            if len(self._waiting) < self.each:
+                return
+            self._put(self._waiting[-1][0], _summary([value for _, value in self._waiting]))
+            self._waiting.clear()
         if len(self.mean) >= MOST_POINTS:
             self._halve()
 
@@ -54,12 +58,11 @@ class Curve:
         rest = (self._waiting[-1][0][axis], mean, low, high)
         return tuple([*part, one] for part, one in zip(held, rest, strict=True))  # type: ignore[return-value]
 
-    def _close(self) -> None:
-        for axis, place in zip(self.x, self._waiting[-1][0], strict=True):
+    def _put(self, places: tuple[float, ...], summary: tuple[float, float, float]) -> None:
+        for axis, place in zip(self.x, places, strict=True):
             axis.append(place)
-        for part, number in zip((self.mean, self.low, self.high), _summary([v for _, v in self._waiting]), strict=True):
+        for part, number in zip((self.mean, self.low, self.high), summary, strict=True):
             part.append(number)
-        self._waiting.clear()
 
     def _halve(self) -> None:
         pairs = range(0, len(self.mean) - 1, 2)
@@ -70,22 +73,21 @@ class Curve:
         self.each *= 2
 
 
-def _numbers(values: list[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
-
-
 def _mean(values: list[float]) -> float:
-    numbers = _numbers(values)
-    return math.fsum(numbers) / len(numbers) if numbers else math.nan
+    return _summary(values)[0]
 
 
 def _least(values: list[float]) -> float:
-    return min(_numbers(values), default=math.nan)
+    return _summary(values)[1]
 
 
 def _greatest(values: list[float]) -> float:
-    return max(_numbers(values), default=math.nan)
+    return _summary(values)[2]
 
 
 def _summary(values: list[float]) -> tuple[float, float, float]:
-    return _mean(values), _least(values), _greatest(values)
+    """(mean, least, greatest) of the numbers among them; NaN if there are none."""
+    numbers = [value for value in values if value - value == 0]  # neither NaN nor infinite, and faster than asking
+    if not numbers:
+        return math.nan, math.nan, math.nan
+    return math.fsum(numbers) / len(numbers), min(numbers), max(numbers)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from lamella.errors import LamellaError
 from lamella.view.markdown_page import html_of
 from lamella.view.server.catalogue.items import RunItem
@@ -41,7 +43,7 @@ class Card:
     """A model card as HTML, from Markdown in which HTML counts as text."""
 
     title: str
-    html: str
+    html: Markup
 
 
 def run_values(item: RunItem, files: RunFiles) -> dict[str, Any]:
@@ -99,5 +101,5 @@ def _cards(files: RunFiles, faults: list[str]) -> list[Card]:
         except (OSError, UnicodeDecodeError) as error:
             faults.append(f"{card.path}: the model card cannot be read ({error!r}).")
             continue
-        found.append(Card(card.title or "model", html_of(text, lambda _: None, deeper=2)))
+        found.append(Card(card.title or "model", Markup(html_of(text, lambda _: None, deeper=2))))
     return found
