@@ -70,6 +70,7 @@ def main() -> None:
         model = [f"model={given.weights}"] if given.weights else []
         with served([work, *given.paths], Path(scratch) / "annotations", model) as address, opened() as page:
             take(page, address, given.slide.stem, given.out, bool(model))
+            export(page, [work / "slides", work / "darkest_quarter", *given.paths], Path(scratch) / "site", given)
 
 
 def prepare(work: Path, slide: Path) -> None:
@@ -160,16 +161,28 @@ def opened() -> Iterator[Page]:
         browser.close()
 
 
+def picture(page: Page, path: Path) -> None:
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(500)  # tiles fade in
+    page.screenshot(path=path)
+    Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path)
+
+
+def export(page: Page, paths: list[Path], site: Path, given: argparse.Namespace) -> None:
+    """The page of a slide that needs no server."""
+    if cli.main(["view", *map(str, paths), "--export", str(site), f"export.slides=[{given.slide.stem}]"]):
+        raise SystemExit("lamella view --export failed")
+    page.emulate_media(color_scheme="light")
+    page.goto((site / f"{given.slide.stem}.html").as_uri())
+    picture(page, given.out / "view_export.png")
+
+
 def take(page: Page, address: str, slide: str, out: Path, prompts: bool) -> None:
     """Every page, in the state that shows most."""
 
     def shoot(name: str) -> None:
-        page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(500)  # tiles fade in
-        path = out / f"view_{name}.png"
-        page.screenshot(path=path)
-        Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
-        print(path)
+        picture(page, out / f"view_{name}.png")
 
     def go(place: str, dark: bool = False) -> None:
         page.emulate_media(color_scheme="dark" if dark else "light")
@@ -181,8 +194,7 @@ def take(page: Page, address: str, slide: str, out: Path, prompts: bool) -> None
 
     go("")
     shoot("gallery")
-    run = page.locator("li", has_text="pretrain").locator("a").first
-    run = run.get_attribute("href") if run.count() else None
+    runs = [a.get_attribute("href").lstrip("./") for a in page.locator("li", has_text="pretrain").locator("a").all()]
     go(f"slide/{slide}")
     genes = page.locator("form.layer", has_text="predicted genes")
     if genes.count():
@@ -200,9 +212,14 @@ def take(page: Page, address: str, slide: str, out: Path, prompts: bool) -> None
     if prompts:
         prompt(page)
     shoot("annotate")
-    if run:
-        go(run.lstrip("./"))
+    if runs:
+        go(runs[0])
         shoot("run")
+    if len(runs) > 1:
+        go("runs/compare?a={}&b={}".format(*(run.partition("/")[2] for run in runs)))
+        shoot("runs")
+    go("log")
+    shoot("log")
     go("scan/phantom_t1", dark=True)
     shoot("scan")
     go("scan/slices")

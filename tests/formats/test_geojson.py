@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lamella.errors import LamellaError
 from lamella.formats import json_stream
-from lamella.formats.geojson import GeoObject, read_geojson, write_geojson
+from lamella.formats.geojson import GeoObject, parse_features, read_geojson, write_geojson
 
 SQUARE = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
 CLOSED = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
@@ -412,3 +412,14 @@ def test_what_comes_before_a_crossing_or_a_fault_is_handed_on(tmp_path: Path) ->
 def iter_objects(folder: Path, value: Any) -> Any:
     (folder / "in.geojson").write_text(json.dumps(value), encoding="utf-8")
     return read_geojson(folder / "in.geojson")
+
+
+def test_features_in_memory_are_checked_as_those_of_a_file() -> None:
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
+    crossed = {"type": "Polygon", "coordinates": [[[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]]}
+    features = [{"type": "Feature", "geometry": shape} for shape in (square, square, crossed)]
+    assert [item.bounds_px0() for item in parse_features("page", features[:2])] == [(0, 0, 4, 4)] * 2
+    found = parse_features("page", features)
+    assert len([next(found), next(found)]) == 2
+    with pytest.raises(LamellaError, match=r"page: feature 3: its outline crosses itself near x 2\.0, y 2\.0"):
+        next(found)

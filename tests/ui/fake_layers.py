@@ -44,7 +44,7 @@ class Halves:
 class Genes(Halves):
     """10,000 genes; the nth is grey everywhere, as bright as n / 10,000 lies between low and high."""
 
-    names = [f"GENE{number:04d}" for number in range(10_000)]
+    names = tuple(f"GENE{number:04d}" for number in range(10_000))
 
     def __init__(self, name: str, frame: Frame) -> None:
         super().__init__(name, RED, frame)
@@ -75,8 +75,10 @@ class Squares(Halves):
     def __init__(self, name: str, frame: Frame, most: int = 100) -> None:
         super().__init__(name, BLUE, frame)
         self.most, self.reads = most, 0
-        legend = Legend(classes=[("nucleus", "#0072b2")])
-        self.info = LayerInfo(name, "nuclei", "fake", legend, objects=True, opacity=1.0)
+        self.info = LayerInfo(name, "nuclei", "fake", Legend(), objects=True, opacity=1.0)
+
+    def legend(self, look: Look) -> Legend:  # as of a file of which the classes are known once it was read
+        return Legend([("nucleus", "#0072b2")] if self.reads > 1 else [], stops=["#000000", "#ffffff"], unit="per mm²")
 
     def objects(self, box_px0: Box, limit: int) -> ObjectsInView:
         self.reads += 1
@@ -98,5 +100,5 @@ def _square(x: int, y: int) -> dict[str, object]:
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "properties": {"classification": {"name": "nucleus"}},
+        "properties": {"classification": {"name": "nucleus", "color": BLUE}},
     }

@@ -67,9 +67,14 @@ def predict(folder: Path, shift: int = 0) -> None:
     shares = ProbabilityStore(folder / "probabilities.zarr", CLASSES, height, width, mpp)
     shares.write(0, np.stack([np.where(labels == value, 200, 27) for value in range(3)]).astype(np.uint8))
     shares.finish()
-    square = np.array([(0, 0), (60, 0), (60, 60), (0, 60)], float)
+    square_px0 = np.array([(0, 0), (60, 0), (60, 60), (0, 60)], float)
     discs = [
-        GeoObject(((square + (column, row),),), classification="gland", colour=(230, 159, 0), object_type="detection")
+        GeoObject(
+            ((square_px0 + np.array([column, row]),),),
+            classification="gland",
+            colour=(230, 159, 0),
+            object_type="detection",
+        )
         for column in range(34, WIDTH - 64, 128)
         for row in range(34, HEIGHT - 64, 128)
     ]

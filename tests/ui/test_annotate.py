@@ -68,7 +68,6 @@ def test_a_drawn_box_comes_back_in_level_0_pixels(drawing, tmp_path):
     until(page, "globalThis.lamella?.annotations")
     assert page.evaluate("lamella.annotations.anno.getAnnotations()[0].target.selector.type") == "RECTANGLE"
     assert re.fullmatch(r"Region, 110 × 80\.\d µm", entries(page)[0])
-    page.screenshot(path="/tmp/e_box.png")
 
 
 def click(page, x: float, y: float) -> None:
@@ -106,7 +105,6 @@ def test_an_outline_by_clicks_and_a_point(drawing, tmp_path):
     page.keyboard.press("p")
     click(page, 700, 400)
     until(page, "document.querySelectorAll('[data-part=drawn] option').length === 2")
-    page.screenshot(path="/tmp/e_outline.png")
     page.get_by_role("button", name="Save").click()
     until(page, "document.querySelector('[data-part=saved]').textContent.startsWith('Saved')")
     outline, point = sorted(saved(tmp_path), key=lambda feature: feature["geometry"]["type"], reverse=True)
@@ -146,7 +144,6 @@ def test_edit_class_undo_and_delete(drawing, tmp_path):
     wait_saved(page, 4)
     assert saved(tmp_path)[0]["properties"]["classification"]["name"] == "Region"
     select(page, entries(page)[0])
-    page.screenshot(path="/tmp/e_selected.png")
     page.get_by_role("button", name="Delete").click()
     wait_saved(page, 5)
     assert saved(tmp_path) == []
@@ -221,7 +218,6 @@ def test_a_crossing_outline_is_held_back_and_the_rest_saved(drawing, tmp_path):
     page.keyboard.press("Escape")
     by_numbers(page, x=600, y=200, w=50, h=50)
     until(page, "document.querySelector('[data-part=saved]').textContent.includes('crosses itself')")
-    page.screenshot(path="/tmp/e_crossing.png")
     page.wait_for_timeout(500)
     (kept,) = saved(tmp_path)
     assert [600, 250] in kept["geometry"]["coordinates"][0]
@@ -235,7 +231,6 @@ def test_a_server_that_does_not_answer_is_asked_again(drawing, tmp_path):
     page.route("**/annotations/anna", lambda route: route.abort())
     by_numbers(page, x=300, y=200, w=200, h=100)
     until(page, "document.querySelector('[data-part=saved]').textContent.includes('Trying again in 2 s')")
-    page.screenshot(path="/tmp/e_offline.png")
     page.unroute("**/annotations/anna")
     wait_saved(page, 1)
     assert len(saved(tmp_path)) == 1
@@ -271,7 +266,6 @@ def test_others_are_shown_and_cannot_be_changed_and_files_come_in_and_out(drawin
     until(page, "document.querySelector('[data-part=drawn] option')")
     page.get_by_text("Author and files").click()
     assert entries(page) == ["vessel, 50.0 × 50.0 µm"]
-    page.screenshot(path="/tmp/e_import.png")
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as GeoJSON").click()
     (out,) = json.loads(download.value.path().read_text())["features"]
@@ -308,7 +302,6 @@ def test_the_queue_leads_from_place_to_place_and_remembers(page, serve, make_sli
     assert middle == pytest.approx([1000, 600], abs=2)
     assert not page.get_by_label("Dealt with").is_checked()
     assert page.locator(".queue-box").count() == 1
-    page.screenshot(path="/tmp/e_queue.png")
     page.reload()
     until(page, "document.querySelector('#queue:not([hidden])')")
     assert told.inner_text() == "1 of 2 left."

@@ -56,7 +56,7 @@ def on_screen(page, x, y):
     """A place in level-0 pixels, in pixels of the page."""
     return page.evaluate(
         """([x, y]) => {
-            const point = viewer.viewport.imageToWindowCoordinates(new OpenSeadragon.Point(x, y));
+            const point = lamella.viewer.viewport.imageToWindowCoordinates(new OpenSeadragon.Point(x, y));
             return [Math.round(point.x), Math.round(point.y)];
         }""",
         [x, y],
@@ -71,7 +71,7 @@ def colour_at(page, x, y):
 def test_the_folder_opens_from_the_disk(page, site):
     page.goto((site / "index.html").as_uri())
     page.get_by_role("link", name="a").first.click()
-    until(page, "globalThis.viewer?.world.getItemAt(0)?.getFullyLoaded()")
+    until(page, "globalThis.lamella?.viewer.world.getItemAt(0)?.getFullyLoaded()")
     page.wait_for_timeout(300)
     assert np.abs(colour_at(page, 450, 350) - RED).max() <= 12  # a known place has its known colour
     assert np.abs(colour_at(page, 350, 350) - 200).max() <= 8
@@ -83,19 +83,21 @@ def test_the_folder_opens_from_the_disk(page, site):
 
 def test_layers_and_annotations_lie_where_they_should(page, site):
     page.goto((site / "a.html").as_uri())
-    until(page, "globalThis.viewer?.world.getItemAt(0)?.getFullyLoaded()")
-    page.evaluate("viewer.viewport.fitBounds(viewer.viewport.imageToViewportRectangle(50, 50, 400, 300), true)")
+    until(page, "globalThis.lamella?.viewer.world.getItemAt(0)?.getFullyLoaded()")
+    page.evaluate(
+        "lamella.viewer.viewport.fitBounds(lamella.viewer.viewport.imageToViewportRectangle(50, 50, 400, 300), true)"
+    )
     page.wait_for_timeout(500)
     before = shot(page)
     page.get_by_role("checkbox", name="objects").check()
-    until(page, "viewer.world.getItemCount() === 2 && viewer.world.getItemAt(1).getFullyLoaded()")
+    until(page, "lamella.viewer.world.getItemCount() === 2 && lamella.viewer.world.getItemAt(1).getFullyLoaded()")
     page.wait_for_timeout(500)
     changed = np.abs(shot(page) - before).max(axis=2) > 20
     changed[:, -330:] = False  # the panel
     (left, top), (right, bottom) = on_screen(page, 100, 100), on_screen(page, 200, 200)
     assert changed[top - 6 : top + 7, (left + right) // 2].any()
     assert changed[(top + bottom) // 2, right - 6 : right + 7].any()
-    page.evaluate("viewer.viewport.goHome(true)")
+    page.evaluate("lamella.viewer.viewport.goHome(true)")
     page.wait_for_timeout(300)
     drawn = page.locator("#drawn path").bounding_box()
     (left, top), (right, bottom) = on_screen(page, 500, 500), on_screen(page, 600, 600)
@@ -107,17 +109,17 @@ def test_layers_and_annotations_lie_where_they_should(page, site):
 
 def test_it_can_be_used_by_keys_alone(page, site):
     page.goto((site / "a.html").as_uri())
-    until(page, "globalThis.viewer?.world.getItemAt(0)?.getFullyLoaded()")
-    home = page.evaluate("viewer.viewport.getZoom()")
+    until(page, "globalThis.lamella?.viewer.world.getItemAt(0)?.getFullyLoaded()")
+    home = page.evaluate("lamella.viewer.viewport.getZoom()")
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Zoom in":
             page.keyboard.press("Enter")
             break
-    until(page, f"viewer.viewport.getZoom() > {home} * 1.9")
+    until(page, f"lamella.viewer.viewport.getZoom() > {home} * 1.9")
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.type") == "checkbox":
             page.keyboard.press("Space")
             break
-    until(page, "viewer.world.getItemCount() === 2")
+    until(page, "lamella.viewer.world.getItemCount() === 2")

@@ -117,6 +117,7 @@ def test_objects_are_outlined_where_few_are_in_view(page, show):
     count = page.locator("[data-layer=nuclei] .count")
     until(page, "document.querySelector('.count').textContent.includes('25 % of the file read')")
     until(page, "document.querySelector('.count').textContent === '384 in view, too many to outline: zoom in'")
+    until(page, "document.querySelector('[data-layer=nuclei] .classes')?.innerText === 'nucleus'")  # read meanwhile
     until_colour(page, _LEFT, BLUE)  # its tiles stand in
     page.evaluate("location.hash = '#340,340,0.25,nuclei'")
     until(page, "/^[0-9]+ in view$/.test(document.querySelector('.count').textContent)")

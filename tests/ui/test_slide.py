@@ -10,7 +10,12 @@ from tests.ui.on_slide import DRAWN, colour_at, near, open_slide_page
 
 pytestmark = pytest.mark.ui
 
-_CORNERS = {(100, 100): (200, 40, 40), (1400, 100): (40, 160, 40), (100, 900): (40, 40, 200), (1400, 900): (220, 200, 60)}
+_CORNERS = {
+    (100, 100): (200, 40, 40),
+    (1400, 100): (40, 160, 40),
+    (100, 900): (40, 40, 200),
+    (1400, 900): (220, 200, 60),
+}
 
 
 @pytest.fixture
@@ -23,7 +28,9 @@ def quarters(tmp_path):
 
 
 def um_per_px(page) -> float:
-    return page.evaluate("lamella.slide.mpp_x / lamella.viewer.viewport.viewportToImageZoom(lamella.viewer.viewport.getZoom())")
+    return page.evaluate(
+        "lamella.slide.mpp_x / lamella.viewer.viewport.viewportToImageZoom(lamella.viewer.viewport.getZoom())"
+    )
 
 
 def test_a_slide_opens_from_the_gallery(page, serve_paths, make_slide):
@@ -72,12 +79,16 @@ def test_uneven_spacing_gives_the_bar_an_arm_of_as_many_micrometres(page, serve,
     open_slide_page(page, serve(Served(Catalogue("t", slides), SlidePool(slides), TileMemory(), store)))
     box = page.locator("#scale").bounding_box()
     assert abs(box["width"] / box["height"] - 2) < 0.05
-    middle = page.evaluate("lamella.viewer.viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(768.5, 512.5))")
+    middle = page.evaluate(
+        "lamella.viewer.viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(768.5, 512.5))"
+    )
     corner = page.locator("#viewer").bounding_box()
     page.mouse.move(corner["x"] + middle["x"], corner["y"] + middle["y"])
     until(page, "document.getElementById('place').textContent")
     place = page.locator("#place").inner_text()
-    assert place.startswith("384.") and " 512." in place and "px 768, 512" in place  # um: half of x, all of y
+    assert place.startswith("384.")
+    assert " 512." in place
+    assert "px 768, 512" in place
 
 
 def test_the_road_by_keys_alone(page, serve_paths, make_slide):
@@ -107,11 +118,13 @@ def test_the_address_brings_back_the_view(page, serve_paths, make_slide):
     until(page, "location.hash !== '#900,400,0.5'")
     kept = page.evaluate("location.hash")
     x, y, kept_um_per_px = (float(part) for part in kept[1:].split(","))
-    assert (y, kept_um_per_px) == (400, 0.5) and x > 900
+    assert (y, kept_um_per_px) == (400, 0.5)
+    assert x > 900
     page.goto("about:blank")
     open_slide_page(page, address, view=kept[1:])
     centre = page.evaluate("lamella.viewer.viewport.viewportToImageCoordinates(lamella.viewer.viewport.getCenter())")
-    assert abs(centre["x"] - x) < 1 and abs(centre["y"] - 400) < 1
+    assert abs(centre["x"] - x) < 1
+    assert abs(centre["y"] - 400) < 1
 
 
 def test_an_address_that_is_none_opens_the_whole_slide(page, serve_paths, make_slide):

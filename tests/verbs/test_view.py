@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+import uvicorn
+from starlette.testclient import TestClient
 
 from lamella.cli import main
 from lamella.config import Request
@@ -51,7 +53,29 @@ def _asked(address: str) -> int:
         return error.code
 
 
-@pytest.mark.parametrize("host", [None, pytest.param("127.0.0.1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("host", [None, "127.0.0.1"])
+def test_it_says_where_it_is_and_ends_in_order(slides, front_end, monkeypatch, capsys, host):
+    """In this process; the server's own loop is another's."""
+    seen = {}
+
+    def run_server(server, sockets):
+        client = TestClient(server.config.app, base_url="http://127.0.0.1")
+        seen.update(port=sockets[0].getsockname()[1], status=client.get("/").status_code, config=server.config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn.Server, "run", run_server)
+    assert main(["view", str(slides), "port=0", *(["--host", host] if host else [])]) == 0
+    text = capsys.readouterr().out
+    address = re.search(r"open  http://127\.0\.0\.1:(\d+)/(\S*)", text)
+    assert int(address[1]) == seen["port"]
+    assert seen["status"] == (200 if host is None else 401)
+    assert bool(address[2]) == (host is not None)
+    assert ("ssh -N -L" in text) == (host is None)
+    assert not seen["config"].access_log  # it would hold the token
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", [None, "127.0.0.1"])
 def test_it_serves_until_ctrl_c(slides, tmp_path, host):
     from lamella.view.server.pages import STATIC
 

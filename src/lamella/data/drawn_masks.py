@@ -48,7 +48,8 @@ def drawn_mask(
             under = labels[window]
             other = piece & (under != _NONE) & (under != values[name])
             for value in np.unique(under[other]):
-                overlaps[tuple(sorted((name, names[int(value)])))] += int((under[other] == value).sum())
+                one, two = sorted((name, names[int(value)]))
+                overlaps[one, two] += int((under[other] == value).sum())
             disputed[window] |= other
             under[piece] = values[name]
     mask = np.full((height, width), NOT_LABELLED, np.uint8)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -97,10 +97,11 @@ def run(request: Request) -> int:
             "For example: lamella convert features -o out to=clam. Targets: "
             f"{', '.join((*EXPORTS, *EXPRESSION_TARGETS, 'masks'))}.",
         )
-    if config.to == "masks":
-        return convert_annotations(request, resolved, config.masks, config.mpp)
     if config.to in EXPRESSION_TARGETS:
         return _run_expression(request, resolved, config.to)
+    if config.to == "masks":
+        return convert_annotations(request, resolved, config.masks, config.mpp)
+    to = cast("Target", config.to)
     source, index_folder = request.paths[0], request.options.get("index")
     index = None if index_folder is None else SlideIndex.load(index_folder)
     if (source / CATALOGUE_FILE).is_file() and index is None:
@@ -112,13 +113,13 @@ def run(request: Request) -> int:
     inputs = {"source": _relative(source, out), "index": None if index is None else _relative(index.folder, out)}
     claimed = claim(out, resolved.tree(), resolved.origins, verb="convert", inputs=inputs)
     packed = partial(to_geojson, suffix=".geojson.gz")
-    export = packed if config.to == "geojson" and config.gzip else EXPORTS[config.to]
+    export = packed if to == "geojson" and config.gzip else EXPORTS[to]
     counts, failed = _convert_all(jobs, claimed.folder, export, index)
     if failed:
         write_csv(out / FAILED, failed, ["slide_id", "path", "error"])
     else:
         (out / FAILED).unlink(missing_ok=True)
-    _tell(out, config.to, counts, failed)
+    _tell(out, to, counts, failed)
     return 1 if failed else 0
 
 

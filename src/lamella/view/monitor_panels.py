@@ -40,8 +40,9 @@ KNOWN = {
     "loss_same_slide": "mean embedding of the slide",
 }
 """Monitors that their own names do not explain: the model's loss beside those of trivial answers."""
+LOSS, PARTS = "training loss", "parts of the training loss"
 _OF_STEPS = {
-    "loss": "training loss",
+    "loss": LOSS,
     "grad_norm": "norm of the gradient",
     "iteration_time_ms": "time of a step, ms",
     "learning_rate": "learning rate",
@@ -60,5 +61,5 @@ def panel_of(name: str, held: bool) -> tuple[str, str]:
     if held:
         return next((panel.title for panel in PANELS if panel.holds(name)), plain), plain
     if name.startswith("loss_"):
-        return "parts of the training loss", name.removeprefix("loss_").replace("_", " ")
+        return PARTS, name.removeprefix("loss_").replace("_", " ")
     return _OF_STEPS.get(name, plain), plain

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from lamella.config import Request, Resolved, Settings
+from lamella.config import Request, Resolved
 from lamella.data.drawn import DrawnSettings
 from lamella.engine.rundir import MADE_BEFORE
 from lamella.errors import LamellaError
@@ -19,9 +20,7 @@ from lamella.verbs.annotated.planning import planned
 from lamella.verbs.annotated.writing import CLASSES, MANIFEST, write_masks
 
 
-def convert_annotations(
-    request: Request, resolved: Resolved[Settings], settings: DrawnSettings, mpp: float | None
-) -> int:
+def convert_annotations(request: Request, resolved: Resolved[Any], settings: DrawnSettings, mpp: float | None) -> int:
     """`lamella convert FOLDER -o OUT to=masks`.
 
     Raises:

@@ -24,8 +24,8 @@ from lamella.verbs.prompting.asked import Asked, Question
 from lamella.verbs.prompting.views import ShownView, view_of
 from lamella.view.server.prompts import PromptAnswer
 
-# Specks and pinholes below a hundredth of the mask are tidied away, ten times what `lamella segment` takes: a person goes
-# on to edit the outline, and every speck is a ring of its own.
+# Specks and pinholes below a hundredth of the mask are tidied away, ten times what `lamella segment` takes: a person
+# goes on to edit the outline, and every speck is a ring of its own.
 _HOW = Asking(multimask=None, tta="none", tidy=0.01)
 # Views lie on a grid of a quarter of their side, and their sides are steps of the square root of 2. A side of 4/3 of
 # what is in view then always holds it, and a pan or zoom that moves less than a step meets the same view again.

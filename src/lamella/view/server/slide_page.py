@@ -34,9 +34,7 @@ def slide_page(request: Request) -> Response:
     for layer in layers.values():
         groups.setdefault(layer.info.group, []).append(layer.info)
     asking = {"prompt": served.prompter and served.prompter.name, "no_prompt": served.no_prompter}
-    return page(
-        request, "slide.html", item=item, facts=facts_of(item, frame), groups=groups, refused=refused, **asking
-    )
+    return page(request, "slide.html", item=item, facts=facts_of(item, frame), groups=groups, refused=refused, **asking)
 
 
 def slide_facts(request: Request) -> JSONResponse:
@@ -65,14 +63,14 @@ def slide_facts(request: Request) -> JSONResponse:
     return JSONResponse(facts)
 
 
-def layer_range(request: Request) -> Response:
-    """GET /slide/{slide}/layers/{layer}/range?channel=&map=&low=&high=: a piece of the page, the colours of a channel."""
+def layer_legend(request: Request) -> Response:
+    """GET /slide/{slide}/layers/{layer}/legend?channel=&map=&low=&high=: a piece of the page."""
     served: Served = request.app.state.served
     layers, _ = served.layers(request.path_params["slide"])
     asked = {name: request.query_params.get(name, "") for name in ("channel", "map", "low", "high")}
     layer = layers[request.path_params["layer"]]
     legend = layer.legend(Look(asked["channel"], asked["map"]))
-    return page(request, "slide_range.html", layer=layer.info, legend=legend, asked=asked)
+    return page(request, "slide_legend.html", layer=layer.info, legend=legend, asked=asked)
 
 
 def facts_of(item: SlideItem, frame: Frame) -> dict[str, str]:
@@ -89,6 +87,6 @@ def facts_of(item: SlideItem, frame: Frame) -> dict[str, str]:
 
 ROUTES = [
     Route("/slide/{slide}", slide_page),
-    Route("/slide/{slide}/layers/{layer}/range", layer_range),
+    Route("/slide/{slide}/layers/{layer}/legend", layer_legend),
     Route("/api/slides/{slide}", slide_facts),
 ]

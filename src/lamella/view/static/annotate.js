@@ -8,16 +8,16 @@ const NEAR_PX = 8; // display pixels from a point that still hit it
 const SHAPES = ["rectangle", "polygon"]; // what Annotorious draws
 const BY_HAND = {type: "Feature", properties: {objectType: "annotation"}, editable: true};
 
-// Returns {add(feature, name), className(), author, onChange(listener), setTool(name), onTool(listener)}: features that
-// other tools add come with their `selector` from the server, and are saved as if they were drawn. While another tool
-// than "move" is set, clicks select nothing.
+// Returns {add(feature, name), className(), author, setTool(name), onTool(listener)}. Features that other tools add come
+// with their `selector` from the server and are saved as if they were drawn. While another tool than "move" is set, clicks
+// select nothing.
 export async function annotate(section, slide, viewer) {
   const part = (name) => section.querySelector(`[data-part=${name}]`);
   const author = localStorage.getItem("lamella-author") || slide.author;
   const path = `api/slides/${slide.id}/annotations`, ownPath = `${path}/${encodeURIComponent(author)}`;
   const {authors, classes: known, free_colours: free, refused, read_only: readOnly} = await ask(path);
   const classes = Object.assign(Object.create(null), known); // a class may be called "constructor"
-  const listeners = {change: [], tool: []}, chosen = part("class"), list = part("drawn");
+  const listeners = [], chosen = part("class"), list = part("drawn");
   let tool = "move";
 
   const nameOf = ({properties}) => properties?.feature.properties?.classification?.name ?? "";
@@ -72,7 +72,6 @@ export async function annotate(section, slide, viewer) {
     const rest = items.length - LISTED;
     part("more").textContent = rest > 0 ? `and ${rest} more` : items.length ? "" : "Nothing yet.";
     section.querySelector("[data-act=remove]").disabled = !selected();
-    listeners.change.forEach((listener) => listener(items));
   }
   list.onchange = () => {
     const item = store.getAnnotation(list.value), [x0, y0, x1, y1] = boxInView(viewer);
@@ -96,7 +95,7 @@ export async function annotate(section, slide, viewer) {
       button.setAttribute("aria-pressed", String(button.dataset.tool === name));
       if (button.dataset.tool === name) part("hint").textContent = button.dataset.hint;
     }
-    listeners.tool.forEach((listener) => listener(name));
+    listeners.forEach((listener) => listener(name));
   }
 
   // Changes, from wherever they come.
@@ -179,8 +178,5 @@ export async function annotate(section, slide, viewer) {
   showClasses(Object.keys(classes)[0]);
   setTool("move");
   show();
-  return {
-    anno, add, author, setTool, className: () => chosen.value,
-    onChange: (listener) => listeners.change.push(listener), onTool: (listener) => listeners.tool.push(listener),
-  };
+  return {anno, add, author, setTool, className: () => chosen.value, onTool: (listener) => listeners.push(listener)};
 }

@@ -6,21 +6,21 @@ export function compareLayers(section, slide, viewer, layers) {
   const form = section.querySelector("#compare");
   if (!form) return; // no layers
   const {how, right} = form.elements;
-  const [stage, handle] = ["stage", "swipe"].map((id) => document.getElementById(id));
+  const [stage, handle, place] = ["stage", "swipe", "second"].map((id) => document.getElementById(id));
   const laid = new Map(); // row of a layer -> what shows it in the second viewer
   let second = null;
 
-  const follow = (one, other) => one.addHandler("viewport-change", () => { // whichever is moved
+  function follow(one, other) {
     const [zoom, centre] = [one.viewport.getZoom(true), one.viewport.getCenter(true)];
     const there = other.viewport.getZoom(true) === zoom && other.viewport.getCenter(true).equals(centre);
     if (how.value !== "off" && !there) other.viewport.zoomTo(zoom, null, true).panTo(centre, true);
-  });
+  }
 
-  async function openSecond() {
-    const made = await openViewer(document.getElementById("second"), slide, false);
+  async function openSecond() { // follows the first, unless a hand is on it
+    const made = await openViewer(place, slide, false);
+    viewer.addHandler("viewport-change", () => follow(viewer, made));
+    made.addHandler("viewport-change", () => (place.matches(":hover") ? follow(made, viewer) : follow(viewer, made)));
     follow(viewer, made);
-    follow(made, viewer);
-    viewer.raiseEvent("viewport-change");
     return made;
   }
 

@@ -17,7 +17,7 @@
     subPixelRoundingForTransparency: {"*": OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS}, // no seams in layers
     silenceMultiImageWarnings: true,
   });
-  globalThis.viewer = viewer; // for the tests
+  globalThis.lamella = {viewer}; // for the console, and for the tests
   const {viewport} = viewer;
   for (const button of document.querySelectorAll("[data-zoom]")) {
     const by = Number(button.dataset.zoom);

@@ -8,7 +8,7 @@ const REST_MS = 150; // without movement, before objects are asked for
 const READING_MS = 700; // before asking again while their file is still being read
 
 // Returns show(look): a form's data with opacity, channel, map, low and high, or null to hide the layer.
-// tell(text) is told how many objects are in view.
+// tell(text, read) is told how many objects are in view, and when their file has been read to its end.
 export function layOver(viewer, slide, info, tell = () => {}) {
   const base = `api/slides/${slide.id}/layers/${info.id}`;
   const outlines = info.objects ? outlinesOn(viewer, info) : null;
@@ -49,9 +49,10 @@ export function layOver(viewer, slide, info, tell = () => {}) {
       const found = await ask(`${base}/objects?${new URLSearchParams({x0, y0, x1, y1, limit: MOST_OUTLINES})}`);
       if (mine !== turn || !look) return;
       const {total, features, ready} = found;
-      outlines.draw(features);
+      const only = look.get("channel");
+      outlines.draw(only ? features.filter(({properties}) => properties.classification?.name === only) : features);
       tell(`${total.toLocaleString("en")} in view${features.length < total ? ", too many to outline: zoom in" : ""}`
-        + (ready < 1 ? ` · ${Math.floor(ready * 100)} % of the file read` : ""));
+        + (ready < 1 ? ` · ${Math.floor(ready * 100)} % of the file read` : ""), reading && ready === 1);
       if (ready < 1) { reading = true; later(READING_MS); }
       else if (reading) { reading = false; whole = "&whole=1"; tiles(); } // those that came so far show a part of the file
       paint();
@@ -61,7 +62,7 @@ export function layOver(viewer, slide, info, tell = () => {}) {
   viewer.addHandler("viewport-change", () => { if (look && outlines) later(REST_MS); });
 
   return function show(wanted) {
-    if (wanted && !look && outlines) later(0);
+    if (wanted && outlines && wanted.get("channel") !== look?.get("channel")) later(0);
     look = wanted;
     if (look && info.tiles) tiles();
     if (look) return paint();

@@ -34,16 +34,19 @@ function layerRow(form, slide, viewer, changed) {
   const field = form.elements;
   const part = (name) => form.querySelector(`.${name}`);
   const [box, find] = [part("shown"), part("find")];
-  const lay = layOver(viewer, slide, info, (text) => { part("count").textContent = text; });
   const look = () => new FormData(form);
   let typing = 0;
+  const lay = layOver(viewer, slide, info, (text, read) => {
+    part("count").textContent = text;
+    if (read) legend(); // its classes are known now
+  });
 
   function show() {
     lay(box.checked ? look() : null);
     changed();
   }
 
-  async function turn(on, values = []) { // values: of the look's fields, in their order
+  function turn(on, values = []) { // values: of the look's fields, in their order
     [...look()].forEach(([name, before], number) => {
       field[name].value = values[number] || before;
       if (field[name].selectedIndex === -1) field[name].value = before; // no such choice any more
@@ -51,10 +54,16 @@ function layerRow(form, slide, viewer, changed) {
     if (find && field.channel.value) find.value = field.channel.value;
     box.checked = on;
     show();
-    if (!on || !field.low) return;
-    const answer = await fetch(`${root}slide/${slide.id}/layers/${info.id}/range?${new URLSearchParams(look())}`);
-    if (answer.ok) part("values").innerHTML = await answer.text(); // the range of values belongs to the channel
-    else say((await answer.json()).error, true);
+    if (on) legend();
+  }
+
+  async function legend() { // the range of values belongs to the channel
+    const query = () => String(new URLSearchParams(look())), asked = query();
+    const answer = await fetch(`${root}slide/${slide.id}/layers/${info.id}/legend?${asked}`);
+    const text = await answer.text();
+    if (query() !== asked) legend(); // another look was chosen meanwhile
+    else if (answer.ok) part("values").innerHTML = text;
+    else say(JSON.parse(text).error, true);
   }
 
   function choose(channel) {

@@ -37,14 +37,11 @@ export function prompting(section, slide, viewer, annotations) {
     tell("The model looks …");
     const body = Object.fromEntries(Object.keys(SIGNS).map((kind) => [kind, of(kind)]));
     body.region = boxInView(viewer);
-    try {
-      const found = await ask(`api/slides/${slide.id}/prompt`, {method: "POST", body});
-      if (number !== asked) return; // another prompt came since
-      outline = found.features[0] ?? null;
-      tell(found.said);
-    } catch (error) {
-      if (number === asked) tell(error.message, true);
-    }
+    const path = `api/slides/${slide.id}/prompt`;
+    const found = await ask(path, {method: "POST", body}).catch(({message}) => ({fault: message}));
+    if (number !== asked) return; // another prompt came since
+    if (!found.fault) [outline = null] = found.features;
+    tell(found.fault ?? found.said, Boolean(found.fault));
   }
   function add(kind, place) { // one object has one box
     prompts = [...prompts.filter(([own]) => own !== "boxes" || kind !== "boxes"), [kind, place]];
@@ -54,12 +51,10 @@ export function prompting(section, slide, viewer, annotations) {
     [prompts, outline, asked] = [[], null, asked + 1];
     tell("");
   }
-  const middle = () => placeAt(viewer, viewer.viewport.getContainerSize().divide(2));
+  const atCross = (kind) => () => add(kind, placeAt(viewer, viewer.viewport.getContainerSize().divide(2)));
   const does = {
-    reject,
+    reject, yes: atCross("positives"), no: atCross("negatives"),
     start: () => annotations.setTool(on ? "move" : "prompt"),
-    yes: () => add("positives", middle()),
-    no: () => add("negatives", middle()),
     back() { prompts.pop(); if (of("boxes").length || of("positives").length) look(); else reject(); },
     accept() { annotations.add(outline); reject(); },
   };
@@ -87,14 +82,13 @@ export function prompting(section, slide, viewer, annotations) {
   });
   let from = null; // where a box begins
   viewer.addHandler("canvas-press", ({position}) => { from = placeAt(viewer, position); });
-  const boxed = {"canvas-drag": (box) => show([["boxes", box]]), "canvas-drag-end": (box) => add("boxes", box)};
-  for (const name of Object.keys(boxed)) {
-    viewer.addHandler(name, (event) => {
-      if (!on) return;
-      event.preventDefaultAction = true; // no pan, no glide
-      const to = placeAt(viewer, event.position);
-      boxed[name]([Math.min, Math.max].flatMap((end) => [0, 1].map((axis) => end(from[axis], to[axis]))));
-    });
-  }
+  const dragged = (name, then) => viewer.addHandler(name, (event) => {
+    if (!on) return;
+    event.preventDefaultAction = true; // no pan, no glide
+    const to = placeAt(viewer, event.position);
+    then([Math.min, Math.max].flatMap((end) => [0, 1].map((axis) => end(from[axis], to[axis]))));
+  });
+  dragged("canvas-drag", (box) => show([["boxes", box]]));
+  dragged("canvas-drag-end", (box) => add("boxes", box));
   Object.assign(globalThis.lamella, {prompts: () => ({prompts, outline})}); // for the tests
 }

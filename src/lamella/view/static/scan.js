@@ -7,36 +7,31 @@ const at = (axis) => Number(part(`at-${axis}`).value);
 const count = (axis) => Number(part(`at-${axis}`).max) + 1;
 const pictures = [...document.querySelectorAll(".picture")];
 const axes = [...main.querySelectorAll("output")].map(({id}) => id.replace("said-", ""));
+let pointed = null; // the voxel under the pointer
 
-// Does one job at a time; of those that come meanwhile only the last is done.
-function latest(job) {
-  let next, busy;
-  return async (...wanted) => {
-    next = wanted;
-    if (busy) return;
-    for (busy = true; next;) {
-      const now = next;
-      next = undefined;
-      await job(...now).catch((error) => say(error.message, true));
-    }
-    busy = false;
-  };
+let busy, again;
+async function update() { // one round at a time; what changed meanwhile is shown by the next
+  again = true;
+  if (busy) return;
+  for (busy = true; again;) {
+    again = false;
+    await round().catch((error) => say(error.message, true));
+  }
+  busy = false;
 }
 
-function shownBy(image) { // what the server says of a picture that does not come is told
-  return latest(async (url) => {
-    if (image.dataset.shown === url) return;
-    image.src = root + (image.dataset.shown = url);
-    await image.decode().catch(() => ask(url));
-  });
+async function load(image, place) {
+  if (image.dataset.shown === place) return;
+  image.src = root + (image.dataset.shown = place);
+  await image.decode().catch(() => ask(place)); // which says why
 }
 
-const tell = latest(async (voxel) => {
-  const {text} = await ask(`${address}/values?${new URLSearchParams({...voxel, channel: at("fourth")})}`);
-  part("value").textContent = text;
-});
+async function tell(channel) {
+  const voxel = pointed ?? {x: at("x"), y: at("y"), z: at("z")};
+  part("value").textContent = (await ask(`${address}/values?${new URLSearchParams({...voxel, channel})}`)).text;
+}
 
-function draw() {
+function round() {
   say("");
   for (const axis of axes) {
     const time = axis === "fourth" && main.dataset.step * at(axis) / 1000;
@@ -44,56 +39,51 @@ function draw() {
     // Planes run against their axes.
     main.style.setProperty(`--${axis}`, `${100 * (1 - (at(axis) + .5) / count(axis))}%`);
   }
-  const look = new URLSearchParams(new FormData(part("look"))), mask = part("mask")?.value;
-  if (main.dataset.kind === "video") return pictures[0].show(`${address}/frames/${at("fourth")}.jpg?${look}`);
-  main.style.setProperty("--opacity", mask ? part("opacity").value : 0);
-  return Promise.all(pictures.map((picture) => {
-    const {through} = picture.dataset, plane = `planes/${through}/${at(through)}.png?${look}`;
-    if (mask) picture.showMask(`${address}/masks/${mask}/${plane}`);
-    return picture.show(`${address}/${plane}&channel=${at("fourth")}`);
-  }));
+  const channel = at("fourth"), look = new URLSearchParams([...new FormData(part("look")), ["channel", channel]]);
+  const chosen = part("mask")?.value;
+  main.style.setProperty("--opacity", chosen ? part("opacity").value : 0);
+  return Promise.all([part("value") && tell(channel), ...pictures.flatMap((picture) => {
+    const {from, through} = picture.dataset, place = `${from}/${at(through)}?${look}`;
+    const [values, mask] = picture.querySelectorAll("img");
+    return [load(values, `${address}/${place}`), chosen && load(mask, `${address}/masks/${chosen}/${place}`)];
+  })]);
 }
-
-const move = () => Promise.all([draw(), part("value") && tell({x: at("x"), y: at("y"), z: at("z")})]);
 
 function pointer({currentTarget, clientX, clientY, buttons}) { // with a button down the cross goes there
   const {across, down, through} = currentTarget.dataset, box = currentTarget.getBoundingClientRect();
   const along = (axis, share) => Math.max(0, Math.ceil(count(axis) * (1 - share)) - 1);
-  const voxel = {
+  pointed = {
     [across]: along(across, (clientX - box.left) / box.width),
     [down]: along(down, (clientY - box.top) / box.height), [through]: at(through),
   };
-  if (!buttons) return tell(voxel);
-  for (const axis in voxel) part(`at-${axis}`).value = voxel[axis];
-  return move();
+  if (buttons) for (const axis in pointed) part(`at-${axis}`).value = pointed[axis];
+  update();
 }
 
 async function play({target: button}) {
   button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");
   while (button.getAttribute("aria-pressed") === "true") {
     part("at-fourth").value = (at("fourth") + 1) % count("fourth");
-    await Promise.all([move(), new Promise((done) => setTimeout(done, main.dataset.step || 100))]);
+    await Promise.all([update(), new Promise((done) => setTimeout(done, main.dataset.step || 100))]);
   }
 }
 
 for (const picture of pictures) {
-  const {through, ratio} = picture.dataset;
-  picture.style.aspectRatio = ratio;
-  picture.show = shownBy(picture.querySelector(".values"));
-  if (!through) continue;
-  picture.showMask = shownBy(picture.querySelector(".mask"));
+  picture.style.aspectRatio = picture.dataset.ratio;
+  if (!picture.dataset.across) continue; // a film
   picture.onpointerdown = picture.onpointermove = pointer;
+  picture.onpointerleave = () => { pointed = null; update(); };
   picture.onwheel = (event) => {
     event.preventDefault();
-    part(`at-${through}`).value = at(through) - Math.sign(event.deltaY);
-    move();
+    part(`at-${picture.dataset.through}`).value -= Math.sign(event.deltaY);
+    pointer(event);
   };
 }
-if (part("planes")) { // all in sight, with what stands above and below
-  const {columns, ratio} = part("planes").dataset;
+const {columns, ratio} = part("planes")?.dataset ?? {}; // all in sight, with what stands above and below
+if (columns) {
   Object.assign(part("planes").style, {gridTemplateColumns: columns, maxWidth: `calc((100vh - 21rem) * ${ratio})`});
 }
-main.oninput = move;
+main.oninput = () => { pointed = null; update(); };
 part("play").onclick = play;
 part("look").onsubmit = (event) => event.preventDefault();
-await move();
+await update();

@@ -107,6 +107,15 @@ def test_what_is_damaged_is_said_and_the_rest_is_shown(tmp_path):
         assert cause in reason
 
 
+def test_what_nobody_thought_of_leaves_the_rest(tmp_path, caplog):
+    odd = prediction(tmp_path / "odd" / "slide", colours={"tumour": 3})
+    layers, refused = find(odd, prediction(tmp_path / "run" / "slide"))
+    assert "run-labels" in layers
+    assert len(refused) == 1
+    assert "it cannot be shown (TypeError" in refused[0]
+    assert "Traceback" in caplog.text
+
+
 def test_expression_has_its_genes_and_their_unit(tmp_path):
     folder = tmp_path / "expression" / "slide"
     folder.mkdir(parents=True)

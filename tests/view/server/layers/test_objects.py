@@ -64,7 +64,7 @@ def test_what_comes_back_is_what_was_in_the_file(tmp_path):
                 assert ring[0] == ring[-1]
                 assert {tuple(corner) for corner in ring} == {tuple(corner) for corner in corners.tolist()}
     assert found.features[0]["properties"]["classification"] == {"name": "gland", "color": "#c81e1e"}
-    assert layer.info.channels == ["gland", "lumen", "mitosis", "no class"]
+    assert list(layer.info.channels) == ["gland", "lumen", "mitosis", "no class"]
     assert ("lumen", "#1e1ec8") in layer.info.legend.classes
 
 

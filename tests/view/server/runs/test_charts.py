@@ -85,6 +85,13 @@ def test_trivial_answers_stand_beside_the_model_and_what_never_changes_is_said()
     assert found.constant == ["LiDAR (held views) 7"]
 
 
+def test_what_tells_most_stands_first() -> None:
+    steps = _run({"grad_norm": [1.0, 2.0], "loss_dice": [1.0, 2.0], "loss": [1.0, 2.0]}).logs["log"]
+    held = _run({"lidar": [1.0, 2.0]}, held=True).logs["log"]
+    titles = [chart.title for chart in charts_of({"a": RunCurves({"log": steps, "held": held})}, Wish()).charts]
+    assert titles == ["training loss", "parts of the training loss", "LiDAR (held views)", "norm of the gradient"]
+
+
 def test_two_runs_share_a_chart_and_the_axis_can_be_images() -> None:
     runs = {"a": _run({"loss": [1.0, 2.0]}), "b": _run({"loss": [3.0, 4.0, 5.0]})}
     found = charts_of(runs, Wish(axis="images_seen"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tests.view.server.runs.conftest import AUTOMATIC, PROMPTED, TOLD, WEAK, protocol, row, write_results
@@ -76,6 +77,24 @@ def test_a_damaged_file_says_so_and_none_is_none(tmp_path) -> None:
         results_of(tmp_path)
 
 
+PUBLISHED = Path(__file__).resolve().parents[4] / "docs" / "results"
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.rglob("results.json")), ids=lambda path: path.parent.name)
+def test_every_published_result_is_shown_whole(path) -> None:
+    tree, found = json.loads(path.read_text()), results_of(path.parent)
+    assert not found.refused
+    assert sum(len(table.lines) for table in found.tables) == len(tree["rows"]) > 0
+    assert all(line.bar.low <= line.bar.value <= line.bar.high for table in found.tables for line in table.lines)
+
+
+def test_a_published_prompted_and_an_automatic_evaluation_are_not_compared() -> None:
+    trees = [json.loads((PUBLISHED / name / "results.json").read_text()) for name in ("glas_prompted", "glas_sam2")]
+    tables, refused = _compared(*trees)
+    assert not tables
+    assert any(text.startswith("Prompted (oracle") for text in refused)
+
+
 def _genes(value: float, mark: str = "ab") -> dict:
     rows = [
         {
@@ -111,6 +130,7 @@ def test_runs_under_the_same_conditions_share_a_table() -> None:
     trees = [{"rows": [row(AUTOMATIC, name, 0.8, protocol=protocol("automatic"))]} for name in ("net", "other")]
     tables, refused = _compared(*trees)
     assert not refused
+    assert "automatic, no oracle; scored: pixels, n = 4" in tables[0].about[0]
     assert [line.cells[:4] for line in tables[0].lines] == [
         ("one", "Dice (higher is better)", "all pixels", "net"),
         ("two", "Dice (higher is better)", "all pixels", "other"),
@@ -123,7 +143,7 @@ def test_runs_under_the_same_conditions_share_a_table() -> None:
         (row(AUTOMATIC, "net", 0.8, protocol=protocol("automatic", split="cd")), "split: ab and cd"),
         (row(AUTOMATIC, "net", 0.8, protocol=protocol("prompted")), "task: automatic and prompted"),
         (row(AUTOMATIC, "net", 0.8), "with and without a protocol"),
-        (row(PROMPTED, "net", 0.8, protocol=protocol("prompted")), "only one asked all of it"),
+        (row(PROMPTED, "net", 0.8, protocol=protocol("prompted")), "some measures or probes are only in one"),
     ],
 )
 def test_runs_under_other_conditions_do_not(second, reason) -> None:
@@ -134,11 +154,27 @@ def test_runs_under_other_conditions_do_not(second, reason) -> None:
     assert reason in refused[0]
 
 
+def test_a_table_of_two_runs_is_not_mixed_through_its_measures() -> None:
+    mixed = [
+        row(AUTOMATIC, "net", 0.8, protocol=protocol("automatic")),
+        row(AUTOMATIC, "net", 0.8, measure="IoU", protocol=protocol("prompted")),
+    ]
+    tables, refused = _compared({"rows": mixed}, {"rows": mixed})
+    assert not tables
+    assert "rows of different protocols" in refused[0]
+
+
 def test_classifiers_of_other_data_do_not_share_a_table() -> None:
     other = row("Class", "ours", 0.8, baseline={"name": "majority class", "value": 0.25})
     tables, refused = _compared({"rows": [row("Class", "ours", 0.8)]}, {"rows": [other]})
     assert not tables
-    assert "other data (n, groups, baseline: 40, 4, 0.5 all gland and 40, 4, 0.25 majority class)" in refused[0]
+    assert "other data (baseline: 0.5 all gland and 0.25 majority class)" in refused[0]
+    more = row("Class", "ours", 0.8, estimate={"value": 0.8, "low": 0.7, "high": 0.9, "n": 50, "groups": 5, "note": ""})
+    tables, refused = _compared({"rows": [row("Class", "ours", 0.8)]}, {"rows": [more]})
+    assert not tables
+    assert "other data (n: 40 and 50; groups: 4 and 5)" in refused[0]
+    named = [{"rows": [row("Class", "ours", 0.8)], "facts": {"data set": name}} for name in ("one", "two")]
+    assert "other data sets (one and two)" in _compared(*named)[1][0]
     tables, refused = _compared({"rows": [row("Class", "ours", 0.8)]}, {"rows": [row("Class", "theirs", 0.7)]})
     assert len(tables[0].lines) == 2
 

@@ -99,6 +99,19 @@ def test_a_picture_that_became_a_link_out_is_not_served(run_of, tmp_path) -> Non
     assert client.get("/api/runs/first/pictures/a.png").status_code == 404
 
 
+def test_settings_and_results_that_are_links_out_are_not_read(run_of, tmp_path) -> None:
+    client, folder = run_of()
+    write_results(tmp_path, [row("Secret question", "ours", 0.8)])
+    (tmp_path / "secret.yaml").write_text("password: tomato\n")
+    (folder / "results.json").symlink_to(tmp_path / "results.json")
+    (folder / "config.yaml").unlink()
+    (folder / "config.yaml").symlink_to(tmp_path / "secret.yaml")
+    text = client.get("/run/first").text
+    assert text.count("leads out of the run") == 2
+    assert "Secret question" not in text
+    assert "tomato" not in text
+
+
 def test_damage_is_told_and_the_rest_is_shown(run_of) -> None:
     client, folder = run_of(steps=2)
     (folder / "results.json").write_text("{")

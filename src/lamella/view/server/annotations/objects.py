@@ -12,8 +12,9 @@ from typing import Any
 from lamella.errors import LamellaError
 from lamella.formats.geojson import GeoObject, as_feature, parse_features
 
-# What a page draws and edits without delay; hundreds of thousands of objects are a layer, not annotations.
-MAX_OBJECTS = 10_000
+# What a page draws and edits without long waits (opening 2,000 takes some seconds without a graphics card); hundreds of
+# thousands of objects are a layer, not annotations.
+MAX_OBJECTS = 5_000
 MAX_CORNERS = 1_000_000  # of all objects of a file; some 20 MB of text
 MAX_TEXT = 200  # characters of a name or a class
 MAX_MEASUREMENTS = 500  # of one object; QuPath writes some 50 of a cell

@@ -68,7 +68,9 @@ class SlideCollection:
                 slide_id, found.name, found.path, found.mpp, found.indexed, found.refused, found.facts
             )
         if closed:
-            said.append(f"{closed} of the slides were not opened beforehand: their pages say whether they can be shown.")
+            said.append(
+                f"{closed} of the slides were not opened beforehand: their pages say whether they can be shown."
+            )
         return items
 
 

@@ -89,6 +89,8 @@ def export_site(
             shutil.copyfile(STATIC / name, work / "static" / name)
     for page in pages:
         _write_slide(served, page, layers, work)
+        if not page.refused:
+            say(f"{page.item.name}: written, with {len(page.layers)} layers and annotations of {len(page.drawn)}")
         for fault in filter(None, [page.refused, *page.faults]):
             say(f"{page.item.name}: {fault}")
     title = served.catalogue.title

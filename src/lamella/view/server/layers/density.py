@@ -10,7 +10,7 @@ from lamella.geometry import Box, Frame
 
 # Sides of a cell on the display: the finest in which places as dense as on average are this many. Fewer tell no density
 # from chance; coarser ones than the last show nothing of the tissue.
-_CELLS_PX, _PLACES_IN_CELL = (4, 8, 16, 32), 3
+_CELLS_PX, _PLACES_IN_CELL = (4, 8, 16, 32), 8
 # Cells of the whole slide from which the range is taken: with so many places on average, and this many a side at most.
 _PLACES_FOR_RANGE, _CELLS_ACROSS = 8, 128
 

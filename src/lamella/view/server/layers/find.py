@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from lamella.errors import LamellaError
 from lamella.geometry import Frame
@@ -25,6 +26,7 @@ from lamella.view.server.layers.tissue import TissueLayer
 _LOG = logging.getLogger("lamella.view")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
+_Made = TypeVar("_Made")
 _Maker = Callable[[LayerSource, SlideItem, Frame], Iterator[Making]]
 """(source, slide, level 0) -> what opens each of the source's layers."""
 
@@ -46,16 +48,21 @@ def find_layers(item: SlideItem, slide: Slide, sources: Sequence[LayerSource]) -
 
 
 def _opened(source: LayerSource, item: SlideItem, slide: Frame, refused: list[str]) -> Iterator[Layer]:
-    try:
-        makings = list(_MAKERS[source.kind](source, item, slide))
-    except LamellaError as error:
-        refused.append(str(error))
-        return
-    for making in makings:
+    def tried(make: Callable[[], _Made]) -> _Made | None:
         try:
-            yield making()
+            return make()
         except LamellaError as error:
             refused.append(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file meets
+            # The slide and its other layers are shown all the same.
+            _LOG.exception("%s: a layer cannot be shown", source.path)
+            refused.append(f"{source.path}: it cannot be shown ({error!r}). Make it again, or report it with the log.")
+        return None
+
+    for making in tried(lambda: list(_MAKERS[source.kind](source, item, slide))) or ():
+        layer = tried(making)
+        if layer is not None:
+            yield layer
 
 
 def _tissue(source: LayerSource, item: SlideItem, slide: Frame) -> Iterator[Making]:

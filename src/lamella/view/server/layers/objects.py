@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 from lamella.errors import LamellaError
 from lamella.geometry import Box, Frame
 from lamella.view.marks import Colour, web
-from lamella.view.server.layers.colours import Indexed, class_lookup, painted, stops
+from lamella.view.server.layers.colours import Indexed, class_lookup, painted, stops, web_classes
 from lamella.view.server.layers.contract import LayerInfo, Legend, Look, ObjectsInView
 from lamella.view.server.layers.density import densest, density_under
-from lamella.view.server.layers.layer import Making, PlainLayer
+from lamella.view.server.layers.layer import Making, PlainLayer, found_names
 from lamella.view.server.layers.outline_reader import OutlineReader
 from lamella.view.server.layers.outlines import LINES, POINTS, Outlines
 
@@ -50,25 +50,26 @@ class ObjectLayer(PlainLayer):
         group: The heading.
         slide: Level 0, to which the file's coordinates refer.
         title: For people.
+        colours: By class, as far as they are known before the file is read.
 
     Raises:
         LamellaError: A short file is damaged; a long one says so when it is looked at.
     """
 
-    def __init__(self, path: Path, group: str, slide: Frame, title: str = "objects") -> None:
+    def __init__(
+        self, path: Path, group: str, slide: Frame, title: str = "objects", colours: Mapping[str, Colour] | None = None
+    ) -> None:
         if not path.is_file():
             raise LamellaError(path, "the file does not exist", "Correct the path.")
         self.path, self._slide = path, slide
         self._reader = OutlineReader(path)
         self._known: dict[str, tuple[int, _Facts]] = {}
-        legend = Legend(bare="where there are none")
+        legend = Legend(web_classes(list(colours or {}), colours or {}), bare="where there are none")
         name = path.name.removesuffix(".gz").removesuffix(".geojson") if title == "objects" else title
         note = f"{path.name}; far out, the brighter the more objects per mm²"
         super().__init__(LayerInfo(name, title, group, legend, objects=True, opacity=0.9, note=note))
         if path.stat().st_size <= _SHORT_BYTES:
-            self._reader.outlines(_WAIT_S)
-            found = self.search("", 64)
-            self.info = replace(self.info, legend=self.legend(Look()), channels=found, channel_count=len(self.names))
+            self._read()
 
     @property
     def settled(self) -> bool:
@@ -76,23 +77,21 @@ class ObjectLayer(PlainLayer):
 
     def legend(self, look: Look) -> Legend:
         found = self._found(look)
-        classes = [(name, web(colour)) for name, colour in zip(found.names, found.palette(), strict=True)]
-        chosen = [entry for entry in classes if look.channel in ("", entry[0])]
+        chosen = [entry for entry in _classes(found) if look.channel in ("", entry[0])]
         most = self._facts(found, look.channel).densest
         return replace(
             self.info.legend, classes=chosen, low=0.0, high=most, unit="objects per mm²", stops=stops(_DENSITY_MAP)
         )
 
     def search(self, text: str, limit: int) -> Sequence[str]:
-        self.names = tuple(self._reader.outlines().names)
-        return super().search(text, limit)
+        return found_names(self._read().names, text, limit)
 
     def objects(self, box_px0: Box, limit: int) -> ObjectsInView:
         ready = self._reader.ready  # asked first: what is shown is at least that
-        found = self._reader.outlines(_WAIT_S)
+        found = self._read()
         numbers, palette = found.within(box_px0), found.palette()
         features = [found.feature(number, palette) for number in numbers] if len(numbers) <= limit else []
-        return ObjectsInView(len(numbers), features, self._reader.ready if ready == 1.0 else ready)
+        return ObjectsInView(len(numbers), features, ready)
 
     def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | None:
         found = self._found(look)
@@ -117,9 +116,18 @@ class ObjectLayer(PlainLayer):
             KeyError: The look names a class that there is none of.
             LamellaError: The file is damaged.
         """
-        found = self._reader.outlines(_WAIT_S)
+        found = self._read()
         if look.channel and look.channel not in found.names and self.settled:
             raise KeyError(look.channel)
+        return found
+
+    def _read(self) -> Outlines:
+        """What was read so far; once all was, the page is told its classes."""
+        found = self._reader.outlines(_WAIT_S)
+        if self.settled and not self.names:
+            self.names = tuple(found.names)
+            legend = replace(self.info.legend, classes=_classes(found))
+            self.info = replace(self.info, legend=legend, channels=self.names[:64], channel_count=len(self.names))
         return found
 
     def _facts(self, found: Outlines, only: str) -> _Facts:
@@ -152,6 +160,10 @@ class _Facts:
         sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0).astype(np.float64)
         size = (sides**3).sum() / (sides**2).sum() if sides.any() else np.inf
         return cls(len(bounds), float(size), densest(_centres(bounds), slide))
+
+
+def _classes(found: Outlines) -> list[tuple[str, str]]:
+    return [(name, web(colour)) for name, colour in zip(found.names, found.palette(), strict=True)]
 
 
 def _centres(bounds: np.ndarray) -> np.ndarray:

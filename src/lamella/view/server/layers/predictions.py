@@ -35,13 +35,14 @@ def prediction_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making
     facts = _facts(folder / "prediction.json")
     made_for, background = _slide_of(folder / "prediction.json", facts, slide), facts.get("background")
     note = _note(facts, facts.get("mpp"))
+    colours = {name: tuple(rgb) for name, rgb in facts.get("colours", {}).items()}
     if (folder / "labels.zarr").is_dir():
         raster = folder / "labels.zarr"
         yield lambda: LabelLayer(
             LayerInfo("labels", "classes", group, Legend(), note=note),
             zarr_raster(raster, made_for),
             background,
-            {name: tuple(rgb) for name, rgb in facts.get("colours", {}).items()},
+            colours,
         )
     if (folder / "probabilities.zarr").is_dir():
         yield lambda: ProbabilityLayer(
@@ -55,7 +56,8 @@ def prediction_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making
             zarr_raster(folder / "values.zarr", made_for),
         )
     if (folder / _OBJECTS).is_file():
-        yield lambda: ObjectLayer(folder / _OBJECTS, group, slide)
+        shown = {name: colour for name, colour in colours.items() if name != background}
+        yield lambda: ObjectLayer(folder / _OBJECTS, group, slide, colours=shown)
 
 
 def expression_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making]:

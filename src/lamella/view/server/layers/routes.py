@@ -58,7 +58,8 @@ def layer_objects(request: Request) -> JSONResponse:
     _, layer = _asked(request)
     box = Box(*(_number(request, name) or 0.0 for name in ("x0", "y0", "x1", "y1")))
     limit = _whole(request, _MOST_OBJECTS)
-    return JSONResponse(asdict(layer.objects(box, limit)))
+    found = layer.objects(box, limit)  # not by asdict: it would copy every corner
+    return JSONResponse({"total": found.total, "features": list(found.features), "ready": found.ready})
 
 
 def layer_channels(request: Request) -> JSONResponse:

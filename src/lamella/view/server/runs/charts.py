@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.datastructures import QueryParams
 
 from lamella.errors import LamellaError
-from lamella.view.monitor_panels import panel_of
+from lamella.view.monitor_panels import LOSS, PARTS, panel_of
 from lamella.view.server.runs.chart import LOOKS, Chart, Line, draw_chart, smoothed, text_of
 from lamella.view.server.runs.run_curves import AXES, LogCurves, RunCurves
 
@@ -54,7 +54,7 @@ class Charts:
     """What a page shows of logs.
 
     Attributes:
-        charts: In order: training first, then what was measured on held views.
+        charts: What tells most stands first.
         constant: Columns that never changed, as text.
         warnings: Of the monitors.
         logs: (title, whether it is shown).
@@ -94,7 +94,7 @@ def charts_of(runs: Mapping[str, RunCurves], wish: Wish) -> Charts:
     constant = [text for title, lines in found.items() if (text := _constant(title, lines))]
     charts = [
         draw_chart(title, [_line(each, wish) for each in lines], wish.logarithmic)
-        for title, lines in sorted(found.items(), key=lambda each: each[1][0].held)  # stable: steps, then held views
+        for title, lines in sorted(found.items(), key=_rank)
         if not _constant(title, lines)
     ]
     merged = max((each.each for lines in found.values() for each in lines), default=1)
@@ -140,6 +140,12 @@ class _Named:
     @property
     def label(self) -> str:
         return f"{self.words}{self.name}"
+
+
+def _rank(panel: tuple[str, list[_Named]]) -> int:
+    """What tells most stands first: the loss, its parts, what was measured on held views, the course's own numbers."""
+    title, lines = panel
+    return 2 if lines[0].held else 0 if title == LOSS else 1 if title.startswith(PARTS) else 3
 
 
 def _split(found: Mapping[str, list[_Named]]) -> dict[str, list[_Named]]:

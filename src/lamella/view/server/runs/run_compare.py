@@ -9,10 +9,18 @@ from typing import Any
 
 from lamella.errors import LamellaError
 from lamella.metrics.segments.protocol import ProtocolError, refuse_mixed_trees
+from lamella.view.server.runs.gene_results import measure_title
 from lamella.view.server.runs.result_table import Line, Table, why, with_bars
 from lamella.view.server.runs.run_files import RunFiles
 from lamella.view.server.runs.run_log import last_row
-from lamella.view.server.runs.run_results import comparable, is_of_genes, line_maker, results_of
+from lamella.view.server.runs.run_results import (
+    comparable,
+    conditions,
+    is_of_genes,
+    line_maker,
+    refuse_mixed_question,
+    results_of,
+)
 from lamella.view.server.runs.run_settings import ABSENT, SettingDifference, different, facts_of, settings_of
 
 Names = tuple[str, str]
@@ -78,44 +86,58 @@ def compared_results(
         names: Of the runs.
         refused: Gets a sentence for each question that is not compared.
     """
-    if is_of_genes(trees[0]) != is_of_genes(trees[1]):
+    genes = is_of_genes(trees[0])
+    if genes != is_of_genes(trees[1]):
         refused.append("One report is of gene expression and the other is not.")
         return []
     (head, one), (_, two) = comparable(trees[0]), comparable(trees[1])
-    lines: dict[str, list[Line]] = {}
-    reasons: dict[str, None] = {}
-    make = line_maker(trees[0])
+    rows: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    reasons: dict[str, None] = {}  # a set in order
     for key in dict.fromkeys((*one, *two)):
-        first, second = one.get(key), two.get(key)
-        reason = why_not(trees, first, second, names)
-        if reason or first is None or second is None:
-            reasons[f"{key[0]}: not compared, {reason}."] = None
-            continue
+        first, second = one.get(key, []), two.get(key, [])
+        title = f"{measure_title(key[1])} at {key[0]}" if genes else key[0]
         try:
-            pairs = [(name, make(row)) for name, rows in zip(names, (first, second), strict=True) for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
-            reasons[f"{key[0]}: not compared, {why(error)}."] = None
+            reason = why_not(trees, first, second, names)
+        except (KeyError, TypeError) as error:
+            reason = why(error)
+        if reason:
+            reasons[f"{title}: not compared, {reason}."] = None
+        else:
+            rows.setdefault(title, []).extend(
+                (name, row) for name, part in zip(names, (first, second), strict=True) for row in part
+            )
+    tables = []
+    for title, found in rows.items():
+        try:
+            if not genes:  # rows of different measures, too, share the conditions of their table
+                refuse_mixed_question(title, [row for _, row in found])
+            lines = [_named(name, line_maker(trees[0])(row)) for name, row in found]
+        except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            reasons[f"{title}: not compared, {why(error)}."] = None
             continue
-        lines.setdefault(key[0] if not is_of_genes(trees[0]) else " at ".join(reversed(key)), []).extend(
-            replace(line, cells=(name, *line.cells)) for name, line in pairs
-        )
+        about = [text for text in (conditions(found[0][1]),) if text]  # the same of all
+        tables.append(Table(title, about, ("run", *head), with_bars(lines)))
     refused += list(reasons)
-    return [Table(title, (), ("run", *head), with_bars(rows)) for title, rows in lines.items()]
+    return tables
+
+
+def _named(name: str, line: Line) -> Line:
+    return replace(line, cells=(name, *line.cells))
 
 
 def why_not(
     trees: tuple[Mapping[str, Any], Mapping[str, Any]],
-    first: Sequence[Mapping[str, Any]] | None,
-    second: Sequence[Mapping[str, Any]] | None,
+    first: Sequence[Mapping[str, Any]],
+    second: Sequence[Mapping[str, Any]],
     names: Names,
 ) -> str:
     """Why rows of two reports may not stand in one table; empty if they may.
 
-    The conditions must be the same: of segmentations the protocol, of expression its protocol, of others the number of
-    items and of groups and the baseline, which are those of the data.
+    The conditions must be the same: of segmentations and of expression the protocol, of others what tells their data:
+    the data set's name, the numbers of items and of groups, and the baseline.
     """
-    if first is None or second is None:
-        return f"only {names[first is None]} asked all of it"
+    if not first or not second:
+        return f"some measures or probes are only in {names[not first]}"
     if is_of_genes(trees[0]):
         marks = [str(tree["protocol"]["hash"]) for tree in trees]
         if marks[0] != marks[1]:
@@ -125,21 +147,33 @@ def why_not(
         refuse_mixed_trees([*first, *second], "these rows")
     except (ProtocolError, KeyError, TypeError) as error:
         return str(error).removeprefix("these rows: ")
-    if first[0].get("protocol") is None:
-        data = [{_data_of(row) for row in rows} for rows in (first, second)]
-        if not data[0] & data[1]:
-            one, two = (next(iter(sorted(each))) for each in data)
-            return f"other data (n, groups, baseline: {_said(one)} and {_said(two)})"
+    return "" if first[0].get("protocol") is not None else _other_data(trees, first, second)
+
+
+def _other_data(
+    trees: tuple[Mapping[str, Any], Mapping[str, Any]],
+    first: Sequence[Mapping[str, Any]],
+    second: Sequence[Mapping[str, Any]],
+) -> str:
+    """Where rows without a protocol are of other data, as far as a report tells; empty if they are not."""
+    sets = [(tree.get("facts") or {}).get("data set") for tree in trees]
+    if sets[0] != sets[1]:
+        return f"other data sets ({sets[0]} and {sets[1]})"
+    counts = [{(row["estimate"]["n"], row["estimate"]["groups"]) for row in rows} for rows in (first, second)]
+    if not counts[0] & counts[1]:
+        one, two = (min(each) for each in counts)
+        return f"other data (n: {one[0]:,} and {two[0]:,}; groups: {one[1]:,} and {two[1]:,})"
+    bases = [
+        {(row["baseline"]["name"], round(row["baseline"]["value"], 6)) for row in rows} for rows in (first, second)
+    ]
+    if not bases[0] & bases[1]:
+        (name, value), (other, less) = (min(each) for each in bases)
+        return f"other data (baseline: {value:g} {name} and {less:g} {other})"
     return ""
 
 
-def _data_of(row: Mapping[str, Any]) -> tuple[int, int, str, float]:
-    estimate, baseline = row["estimate"], row["baseline"]
-    return estimate["n"], estimate["groups"], baseline["name"], round(baseline["value"], 6)
-
-
-def _said(data: tuple[int, int, str, float]) -> str:
-    return f"{data[0]:,}, {data[1]:,}, {data[3]:g} {data[2]}"
+def _baseline_of(row: Mapping[str, Any]) -> tuple[str, float]:
+    return str(row["baseline"]["name"]), round(row["baseline"]["value"], 6)
 
 
 def _ends(files: tuple[RunFiles, RunFiles]) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamella.errors import LamellaError
 from lamella.view.server.catalogue.ids import Ids
 
 LOG, MONITORS, CARD, RESULTS = "log.jsonl", "monitors.jsonl", "README.md", "results.json"
@@ -110,6 +111,16 @@ def list_run(folder: Path) -> RunFiles:
 def is_inside(path: Path, root: Path) -> bool:
     """Whether a path, all links followed, lies below a resolved folder."""
     return path.resolve().is_relative_to(root)
+
+
+def refuse_link_out(path: Path) -> None:
+    """Refuse a file of a run that lies elsewhere.
+
+    Raises:
+        LamellaError: It is a symbolic link that leads out of its folder.
+    """
+    if not is_inside(path, path.parent.resolve()):
+        raise LamellaError(path, "it is a symbolic link that leads out of the run's folder", "Put the file there.")
 
 
 def ordered(pictures: Sequence[RunFile], captions: Mapping[str, str], folder: Path) -> list[RunFile]:

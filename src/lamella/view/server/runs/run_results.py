@@ -15,7 +15,7 @@ from lamella.metrics.report import digits, span
 from lamella.metrics.segments.protocol import Protocol, ProtocolError, refuse_mixed_trees
 from lamella.view.server.runs.gene_results import GENE_HEAD, gene_line, gene_tables
 from lamella.view.server.runs.result_table import Line, Table, why, with_bars
-from lamella.view.server.runs.run_files import RESULTS
+from lamella.view.server.runs.run_files import RESULTS, refuse_link_out
 
 _MAX_BYTES = 64 << 20
 HEAD = ("measure", "probe", "model", "value [95 % interval]", "baseline", "control", "n", "groups", "note")
@@ -61,6 +61,7 @@ def results_of(folder: Path) -> Results | None:
     path = folder / RESULTS
     if not path.is_file():
         return None
+    refuse_link_out(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LamellaError(path, "it is too large for a page", "Read it with a program.")

@@ -12,6 +12,7 @@ import yaml
 
 from lamella.config import DEFAULT_ORIGIN
 from lamella.errors import LamellaError, first_line
+from lamella.view.server.runs.run_files import refuse_link_out
 
 _CONFIG, _ORIGINS, _RUN = "config.yaml", "origins.json", "run.json"
 _MAX_BYTES = 8 << 20  # of a settings file; one that is larger is none
@@ -78,6 +79,7 @@ def different(first: list[Setting], second: list[Setting]) -> tuple[list[Setting
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    refuse_link_out(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LamellaError(path, "it is too large to be what a run writes", "Look at the folder.")

@@ -42,7 +42,7 @@ def scan_page(request: Request) -> Response:
 
 
 def scan_plane(request: Request) -> Response:
-    """GET /api/scans/{scan}/planes/{axis}/{at}.png?channel=&window=NUMBER|own&low=&high=."""
+    """GET /api/scans/{scan}/planes/{axis}/{at}?channel=&window=NUMBER|own&low=&high=."""
     at, volume = request.path_params, _volume(request)
     channel = int(_number(request, "channel", 0))
     if request.query_params.get("window") == "own":
@@ -56,7 +56,7 @@ def scan_plane(request: Request) -> Response:
 
 
 def mask_plane(request: Request) -> Response:
-    """GET /api/scans/{scan}/masks/{mask}/planes/{axis}/{at}.png."""
+    """GET /api/scans/{scan}/masks/{mask}/planes/{axis}/{at}."""
     at = request.path_params
     return _png(Image.fromarray(_volume(request).mask_plane(at["mask"], at["axis"], at["at"])))
 
@@ -68,7 +68,7 @@ def scan_values(request: Request) -> JSONResponse:
 
 
 def scan_frame(request: Request) -> Response:
-    """GET /api/scans/{scan}/frames/{at}.jpg."""
+    """GET /api/scans/{scan}/frames/{at}."""
     seen = _seen(request)
     if not isinstance(seen, SeenFilm):
         raise KeyError("frames")
@@ -125,8 +125,8 @@ def _png(image: Image.Image) -> Response:
 _SCAN = "/api/scans/{scan}"
 ROUTES = [
     Route("/scan/{scan}", scan_page),
-    Route(_SCAN + "/planes/{axis}/{at:int}.png", scan_plane),
-    Route(_SCAN + "/masks/{mask:int}/planes/{axis}/{at:int}.png", mask_plane),
+    Route(_SCAN + "/planes/{axis}/{at:int}", scan_plane),
+    Route(_SCAN + "/masks/{mask:int}/planes/{axis}/{at:int}", mask_plane),
     Route(_SCAN + "/values", scan_values),
-    Route(_SCAN + "/frames/{at:int}.jpg", scan_frame),
+    Route(_SCAN + "/frames/{at:int}", scan_frame),
 ]

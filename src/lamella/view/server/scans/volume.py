@@ -172,7 +172,7 @@ class SeenVolume:
         if self.volume.unit == "HU":
             found += [replace(window, name=name.replace("_", " ")) for name, window in WINDOWS.items()]
         for name, (low, high) in (
-            ("0.5 to 99.5 percent of values", robust_range(values)),
+            ("0.5 to 99.5 %", robust_range(values)),
             ("all values", (float(values.min()), float(values.max()))),
         ):
             # One value everywhere has no range: it is shown grey, and `said` tells why.
