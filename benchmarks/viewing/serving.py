@@ -48,7 +48,8 @@ def main() -> None:
     listening.bind(("127.0.0.1", 0))
     listening.listen(128)
     print(listening.getsockname()[1], flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off")).run([listening])
+    # A connection may rest while the others of this benchmark have their turn.
+    uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_keep_alive=600)).run([listening])
 
 
 def viewer(paths: list[Path]):

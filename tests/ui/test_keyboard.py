@@ -61,7 +61,7 @@ def test_from_the_gallery_to_a_saved_box_by_keys_alone(page, serve_paths, study)
     page.keyboard.press("Enter")
     drawn = "document.querySelector('[data-part=drawn]').options.length"
     until(page, f"{drawn} === 1")
-    until(page, "/saved/i.test(document.querySelector('[data-part=saved]').textContent)")
+    until(page, "/^Saved as version [1-9]/.test(document.querySelector('[data-part=saved]').textContent)")
     page.reload()
     until(page, "globalThis.lamella?.annotations")
     until(page, f"{drawn} === 1")

@@ -80,11 +80,12 @@ def test_a_gene_is_found_among_thousands_and_shown(page, show):
     page.get_by_role("combobox", name="Show", exact=True).fill("gene0400")
     until_colour(page, _LEFT, (13, 13, 13), by=0)  # 0.04 of 0 to 0.8
     assert page.get_by_label("Colours to", exact=True).get_attribute("placeholder") == "0.8"  # this gene's own range
-    page.get_by_label("Colours to", exact=True).fill("0.08")
+    page.get_by_label("Colours to", exact=True).fill("0.16")
     page.keyboard.press("Enter")
-    until_colour(page, _LEFT, (128, 128, 128), by=1)
+    until_colour(page, _LEFT, (64, 64, 64), by=1)
     page.get_by_role("combobox", name="Colours", exact=True).select_option("yerg")
-    until_colour(page, _LEFT, (127, 127, 127), by=1)
+    until_colour(page, _LEFT, (191, 191, 191), by=1)
+    until(page, "document.querySelector('[data-layer=genes] stop').getAttribute('stop-color') === '#ffffff'")
     page.get_by_label("Colours to, slider").fill("0.4")
     until_colour(page, _LEFT, (230, 230, 230), by=1)
     until(page, "location.hash.includes('genes~')")

@@ -8,8 +8,8 @@ const NEAR_PX = 8; // display pixels from a point that still hit it
 const SHAPES = ["rectangle", "polygon"]; // what Annotorious draws
 const BY_HAND = {type: "Feature", properties: {objectType: "annotation"}, editable: true};
 
-// Returns {add(feature, name), className(), author, setTool(name), onTool(listener)}. Features that other tools add come
-// with their `selector` from the server and are saved as if they were drawn. While another tool than "move" is set, clicks
+// Returns {add(feature, name), className(), author, setTool(name), onTool(listener)}. Features of other tools come with
+// their `selector` from the server and are saved as if they were drawn. While another tool than "move" is set, clicks
 // select nothing.
 export async function annotate(section, slide, viewer) {
   const part = (name) => section.querySelector(`[data-part=${name}]`);

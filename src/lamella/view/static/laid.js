@@ -54,7 +54,7 @@ export function layOver(viewer, slide, info, tell = () => {}) {
       tell(`${total.toLocaleString("en")} in view${features.length < total ? ", too many to outline: zoom in" : ""}`
         + (ready < 1 ? ` · ${Math.floor(ready * 100)} % of the file read` : ""), reading && ready === 1);
       if (ready < 1) { reading = true; later(READING_MS); }
-      else if (reading) { reading = false; whole = "&whole=1"; tiles(); } // those that came so far show a part of the file
+      else if (reading) { reading = false; whole = "&whole=1"; tiles(); } // earlier ones show a part
       paint();
     } catch (error) { tell(error.message); }
   }

@@ -15,7 +15,9 @@ export function outlinesOn(viewer, info) {
     canvas.width = viewer.canvas.clientWidth * dots; // which clears it
     canvas.height = viewer.canvas.clientHeight * dots;
     pen.setTransform(scale, 0, 0, scale, x * dots, y * dots);
-    if (info.filled) for (const [colour, path] of paths) Object.assign(pen, {fillStyle: colour, globalAlpha: 0.25}).fill(path, "evenodd");
+    for (const [fillStyle, path] of info.filled ? paths : []) {
+      Object.assign(pen, {fillStyle, globalAlpha: 0.25}).fill(path, "evenodd");
+    }
     pen.globalAlpha = 1;
     for (const [line, rim] of [[3.5, "#fff9"], [1.75, null]]) { // a pale rim keeps them legible on dark tissue
       pen.lineWidth = line * dots / scale;

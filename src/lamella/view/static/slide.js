@@ -33,7 +33,7 @@ try {
 function sayFaults(viewer) {
   let count = 0;
   new PerformanceObserver((list) => {
-    const failed = list.getEntries().filter(({name, responseStatus}) => name.includes("/tiles/") && responseStatus >= 400);
+    const failed = list.getEntries().filter((one) => one.name.includes("/tiles/") && one.responseStatus >= 400);
     if (!failed.length) return;
     say(`Tiles that could not be read so far: ${count += failed.length}. They are hatched; the log says why.`, true);
   }).observe({type: "resource", buffered: true});

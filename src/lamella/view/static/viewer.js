@@ -24,8 +24,8 @@ export async function openViewer(element, slide, navigator = true) {
     navigatorWidth: `${map * slide.width_px0}px`, navigatorHeight: `${map * slide.height_px0}px`, navigatorOpacity: 1,
     navigatorBackground: "#fff", navigatorBorderColor: "#868e96", navigatorDisplayRegionColor: "#0b7285",
     maxZoomPixelRatio: 2, // two display pixels for each of the slide's
-    preserveImageSizeOnResize: true, visibilityRatio: 0.2, animationTime: 0.5, gestureSettingsMouse: {clickToZoom: false},
-    imageLoaderLimit: 8, maxTilesPerFrame: 6, maxImageCacheCount: 600,
+    preserveImageSizeOnResize: true, visibilityRatio: 0.2, animationTime: 0.5,
+    imageLoaderLimit: 8, maxTilesPerFrame: 6, maxImageCacheCount: 600, gestureSettingsMouse: {clickToZoom: false},
     subPixelRoundingForTransparency: {"*": OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS}, // no seams in layers
     silenceMultiImageWarnings: true, // all of them lie on the slide's own grid
   });

@@ -66,6 +66,7 @@ def test_what_comes_back_is_what_was_in_the_file(tmp_path):
     assert found.features[0]["properties"]["classification"] == {"name": "gland", "color": "#c81e1e"}
     assert list(layer.info.channels) == ["gland", "lumen", "mitosis", "no class"]
     assert ("lumen", "#1e1ec8") in layer.info.legend.classes
+    assert layer.info.note.startswith("5 objects (0.0 MB);")
 
 
 def test_only_what_touches_the_box_is_counted_and_too_many_are_not_sent(tmp_path):
@@ -158,10 +159,12 @@ def test_the_quick_way_takes_what_the_slow_way_takes(tmp_path, monkeypatch):
         assert np.array_equal(getattr(quick, name), getattr(slow, name)), name
 
 
-def test_beyond_the_stated_memory_only_boxes_are_kept(tmp_path):
+def test_beyond_the_stated_memory_only_boxes_are_kept_and_that_is_said(tmp_path, monkeypatch):
     reader = OutlineReader(_written(tmp_path, 50), most_corners=100)
     found = reader.outlines(10)
     assert (len(found), len(found.corners), reader.boxed) == (50, 100, 25)
+    monkeypatch.setattr(objects_module, "OutlineReader", lambda path: OutlineReader(path, 100))
+    assert "25 of them as boxes" in ObjectLayer(tmp_path / "cells.geojson", "run", SLIDE).info.note
     x0, y0, x1, y1 = found.bounds[49]
     assert np.array_equal(found.parts(49)[0], [[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
 

@@ -127,7 +127,11 @@ class ObjectLayer(PlainLayer):
         if self.settled and not self.names:
             self.names = tuple(found.names)
             legend = replace(self.info.legend, classes=_classes(found))
-            self.info = replace(self.info, legend=legend, channels=self.names[:64], channel_count=len(self.names))
+            boxed = f", {self._reader.boxed:,} of them as boxes to save memory" if self._reader.boxed else ""
+            held = f"{len(found):,} objects ({found.bytes / 1e6:.1f} MB){boxed}; far out, the brighter the more per mm²"
+            self.info = replace(
+                self.info, legend=legend, channels=self.names[:64], channel_count=len(self.names), note=held
+            )
         return found
 
     def _facts(self, found: Outlines, only: str) -> _Facts:
