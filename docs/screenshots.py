@@ -165,7 +165,8 @@ def picture(page: Page, path: Path) -> None:
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)  # tiles fade in
     page.screenshot(path=path)
-    Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    shown = Image.open(path).convert("RGB")
+    shown.quantize(palette=shown.quantize(COLOURS), dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     print(path)
 
 
