@@ -4,7 +4,8 @@ python benchmarks/view.py [--part tiles|viewers|objects] [--rounds 3]
 
 tiles: latency of single tiles over loopback, each asked once of a fresh server (cold) and once more (warm), against
 openslide-python's DeepZoomGenerator on the same slide with the same tiles and JPEG quality, behind the same server; and
-both called in this process, where they pay for no server. All ways take turns tile by tile. viewers: twenty connections
+both called in this process, where they pay for no server. All ways take turns window by window, as a browser asks: in
+turns tile by tile each would wake a process whose caches the others had emptied. viewers: twenty connections
 that pan and zoom, a bounded number of tiles each; errors, tiles a second, and how memory grows beside the caches that
 are stated. objects: seconds until a slide's page has its facts, the tiles of its first view and the first answer about
 its objects, of a fresh server and again.
@@ -35,7 +36,7 @@ from lamella.slides.slide import open_slide
 from lamella.view.server.tile_pixels import tile_jpeg
 from predicting import write_repeating_slide
 from reading.slides import CMU, SIDE_PX, TCGA, texture, write_svs, write_ycbcr
-from viewing.serving import TILE_PX, Server, deepzoom_jpeg
+from viewing.serving import Server, deepzoom_jpeg, tile_px
 
 VIEWERS, TILES_EACH = 20, 400
 OBJECTS, OBJECTS_SIDE_PX = 500_000, 60_000
@@ -45,6 +46,7 @@ ALLOWED_MB = STATED_MB + 200
 OURS, THEIRS = ("viewer, served", "viewer, called"), ("deepzoom, served", "deepzoom, called")
 FASTER = 2.0
 VIEW_TILES = 6, 4  # a window of 1,500 x 1,000 px
+WINDOW = VIEW_TILES[0] * VIEW_TILES[1]
 OPEN_S = 2.0
 
 Tile = tuple[int, int, int]
@@ -77,7 +79,7 @@ def compare_tiles(path: Path, rounds: int) -> None:
     difference: list[float] = []
     for number in range(rounds):
         servers = {OURS[0]: Server("viewer", path), THEIRS[0]: Server("deepzoom", path)}
-        generator = DeepZoomGenerator(openslide.OpenSlide(str(path)), TILE_PX, 0)
+        generator = DeepZoomGenerator(openslide.OpenSlide(str(path)), tile_px(path), 0)
         asking = {name: Asking(server.port) for name, server in servers.items()}
         ways = {name: (lambda at, one=one: one.tile(path.stem, at)) for name, one in asking.items()}
         slide = open_slide(path, dct_scaling=True)
@@ -87,14 +89,16 @@ def compare_tiles(path: Path, rounds: int) -> None:
         for way in ways.values():  # the slide is open, and this tile is not measured
             way(tiles[-1])
         for times in (cold, warm):
-            for at in tiles[:-1]:
+            for begin in range(0, len(tiles) - 1, WINDOW):
+                window = tiles[begin : min(begin + WINDOW, len(tiles) - 1)]
                 seen = {}
                 for name, way in ways.items():
-                    start = time.perf_counter()
-                    seen[name] = way(at)
-                    times.setdefault(name, []).append(time.perf_counter() - start)
+                    for at in window:
+                        start = time.perf_counter()
+                        seen[name, at] = way(at)
+                        times.setdefault(name, []).append(time.perf_counter() - start)
                 if times is cold and number == 0:
-                    difference += grey_levels(seen[OURS[0]], seen[THEIRS[1]])
+                    difference += [d for at in window for d in grey_levels(seen[OURS[0], at], seen[THEIRS[1], at])]
         slide.close()
         for server in servers.values():
             server.close()
@@ -245,7 +249,7 @@ def open_with_objects(folder: Path) -> None:
             for row in range(VIEW_TILES[1]):
                 asking.tile("objects", (level, first + column, first + row))
         had_tiles = time.perf_counter() - start
-        x0 = first * TILE_PX * 2
+        x0 = first * facts["tile_px"] * 2
         view = f"x0={x0}&y0={x0}&x1={x0 + 3072}&y1={x0 + 2048}"
         asked = f"/api/slides/objects/layers/{layer['id']}/objects?{view}&limit=5000"
         objects = json.loads(asking.get(asked))

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-TILE_PX, QUALITY = 256, 85  # as the viewer's own
+QUALITY = 85  # as the viewer's own
 
 
 class Server:
@@ -74,7 +74,7 @@ def deepzoom(paths: list[Path]):
     from starlette.responses import Response
     from starlette.routing import Route
 
-    slides = {path.stem: DeepZoomGenerator(openslide.OpenSlide(str(path)), TILE_PX, 0) for path in paths}
+    slides = {path.stem: DeepZoomGenerator(openslide.OpenSlide(str(path)), tile_px(path), 0) for path in paths}
 
     def tile(request):
         at = request.path_params
@@ -83,6 +83,15 @@ def deepzoom(paths: list[Path]):
         )
 
     return Starlette(routes=[Route("/api/slides/{slide}/tiles/{level:int}/{column:int}_{row:int}.jpg", tile)])
+
+
+def tile_px(path: Path) -> int:
+    """Side of the viewer's tiles of a slide: the generator makes the same ones."""
+    from lamella.slides.slide import open_slide
+    from lamella.view.server.pyramid import Pyramid
+
+    with open_slide(path) as slide:
+        return Pyramid.of(slide).tile_px
 
 
 def deepzoom_jpeg(slide, level: int, column: int, row: int) -> bytes:

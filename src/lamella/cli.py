@@ -102,7 +102,7 @@ VERBS: dict[str, Verb] = {
         _PER_SLIDE,
     ),
     "convert": Verb(
-        "tiles, features, expression and annotations to and from CLAM, TRIDENT, slide2vec, QuPath, AnnData, tables, masks",
+        "tiles, features, expression, annotations to and from CLAM, TRIDENT, slide2vec, QuPath, AnnData, tables, masks",
         "a file or folder of tiles or features, of Lamella or of another program",
         "lamella convert features -o for_clam to=clam --index index",
         (Flag("--index", "the slide index; says pixel sizes that the files do not", (("type", Path),)),),

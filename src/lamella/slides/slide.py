@@ -148,6 +148,11 @@ class Slide:
         read_views(self.reader, planned, out, self._threads_of(threads))
         return out
 
+    @property
+    def stored_tile_px(self) -> tuple[int, int] | None:
+        """(width, height) of the tiles that the file holds at level 0; None where `stored_jpeg` knows of none."""
+        return self.reader.tile_size(0) if isinstance(self.reader, JpegReader) else None
+
     def stored_jpeg(self, box_px0: Box, width_px: int, height_px: int, mpp: float) -> bytes | None:
         """The file's own JPEG of a box, if the box is just one of its tiles: not decoded and coded once more.
 

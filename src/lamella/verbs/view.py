@@ -178,6 +178,7 @@ def _serve(served: Served, config: Config, host: str | None) -> int:
             ws="none",
             lifespan="off",
             timeout_graceful_shutdown=3,  # s; a tile takes less
+            timeout_keep_alive=65,  # s; through a tunnel a connection costs more than a tile
         )
     )
     try:

@@ -100,7 +100,14 @@ def test_every_file_of_the_source_is_there_and_says_the_same(tmp_path):
     assert "weights: best: chosen in training by the image-level loss" in text
     for part in ("mean per-class IoU [95 % interval]", "baseline all", "macro with background", FLAG, "stroma"):
         assert part in text
-    for name in ("results.md", "results.html", "confusion.png", "best_median_worst.png", "image_labels.csv", "segment_images.csv"):
+    for name in (
+        "results.md",
+        "results.html",
+        "confusion.png",
+        "best_median_worst.png",
+        "image_labels.csv",
+        "segment_images.csv",
+    ):
         assert (folder / name).stat().st_size
     first = results(out)["conclusions"][0]
     assert first.startswith("mean per-class IoU of 4 slides")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from openslide.deepzoom import DeepZoomGenerator
 
 from lamella.geometry import Frame
+from lamella.slides.slide import open_slide
 from lamella.view.server.pyramid import Pyramid
 
 SIDES = st.integers(1, 1200)
@@ -62,3 +63,12 @@ def test_levels_and_sizes_are_openslides(width, height):
 def test_a_tile_that_is_not_there_is_said(place):
     with pytest.raises(IndexError):
         Pyramid(1536, 1024).tile(*place)
+
+
+@pytest.mark.parametrize(("stored", "side"), [((240, 240), 240), ((512, 512), 512), ((64, 64), 256), ((256, 16), 256)])
+def test_a_slides_own_tiles_are_those_of_the_page_if_their_size_suits_one(make_slide, stored, side):
+    path = make_slide(tile_px=stored[0], compression="jpeg") if stored[0] == stored[1] else make_slide()
+    with open_slide(path) as slide:
+        if stored[0] != stored[1]:
+            slide.reader.tile_size = lambda level: stored
+        assert Pyramid.of(slide).tile_px == side

@@ -111,6 +111,10 @@ class TiledReader(Protocol):
 class JpegReader(Protocol):
     """A reader of files that may hold a rectangle as a JPEG of its own."""
 
+    def tile_size(self, level: int) -> tuple[int, int]:
+        """(width, height) of the tiles that the file holds, in pixels of the level."""
+        ...
+
     def stored_jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
         """The JPEG of a rectangle of a level, as a file that any program shows; None unless it is just one tile.
 

@@ -119,6 +119,10 @@ class TiffReader:
         in_file_order = tiles[np.argsort(page.offsets[tiles], kind="stable")].tolist()
         threads.each(lambda index: self._place(level, index, wanted[index], shrink), in_file_order)
 
+    def tile_size(self, level: int) -> tuple[int, int]:
+        """(width, height) of a level's tiles in pixels."""
+        return self._levels[level].tile_width, self._levels[level].tile_height
+
     def stored_jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
         """The JPEG of a rectangle if it is just one tile, inside the level; else None.
 

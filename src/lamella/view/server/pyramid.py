@@ -1,7 +1,7 @@
 """The grid of tiles that a browser asks for: Deep Zoom's, over level-0 pixels.
 
 Level `max_level` has one pixel for each level-0 pixel, each lower one half as many a side, down to a single pixel.
-Tiles do not overlap; those at the right and lower edge are smaller. Slides and layers share this grid.
+Tiles do not overlap; those at the right and lower edge are smaller. Slides and layers share the levels.
 Source: Deep Zoom file format overview, Microsoft Silverlight documentation (cc645077).
 """
 
@@ -11,8 +11,11 @@ import math
 from dataclasses import dataclass
 
 from lamella.geometry import Box, Frame
+from lamella.slides.slide import Slide
 
-TILE_PX = 256  # as most slides are stored: one tile of the page is then one of the file
+TILE_PX = 256
+# Smaller tiles are too many for a page, larger ones too slow one by one.
+_FILE_TILES_PX = range(192, 1025)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,15 @@ class Pyramid:
 
     @classmethod
     def over(cls, frame: Frame) -> Pyramid:
+        """For what is made for the page, such as layers."""
         return cls(frame.width_px, frame.height_px)
+
+    @classmethod
+    def of(cls, slide: Slide) -> Pyramid:
+        """For a slide's own pixels: in the tiles that its file holds, so that one of the page is one of the file."""
+        width_px, height_px = slide.stored_tile_px or (TILE_PX, TILE_PX)
+        side_px = width_px if width_px == height_px and width_px in _FILE_TILES_PX else TILE_PX
+        return cls(slide.frame.width_px, slide.frame.height_px, side_px)
 
     @property
     def max_level(self) -> int:

@@ -14,7 +14,7 @@ from lamella.geometry import Frame
 from lamella.view.server.catalogue.items import SlideItem
 from lamella.view.server.layers.contract import LayerInfo, Look
 from lamella.view.server.pages import page
-from lamella.view.server.pyramid import Pyramid
+from lamella.view.server.pyramid import TILE_PX, Pyramid
 from lamella.view.server.served import Served
 
 
@@ -42,9 +42,8 @@ def slide_facts(request: Request) -> JSONResponse:
     served: Served = request.app.state.served
     item = served.slide(request.path_params["slide"])
     with served.slides.slide(item.id) as slide:
-        frame = slide.frame
+        frame, pyramid = slide.frame, Pyramid.of(slide)
     layers, refused = served.layers(item.id)
-    pyramid = Pyramid.over(frame)
     facts: dict[str, Any] = {
         "id": item.id,
         "name": item.name,
@@ -53,6 +52,7 @@ def slide_facts(request: Request) -> JSONResponse:
         "mpp_x": frame.mpp_x,
         "mpp_y": frame.mpp_y,
         "tile_px": pyramid.tile_px,
+        "layer_tile_px": TILE_PX,
         "max_level": pyramid.max_level,
         "layers": [asdict(layer.info) for layer in layers.values()],
         "refused_layers": refused,

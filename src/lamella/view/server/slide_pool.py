@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-import anyio
-from anyio import to_thread
 
 from lamella.errors import SlideError
 from lamella.slides.readers.tile_cache import TileCache
@@ -68,7 +66,8 @@ class SlidePool:
         self._refused: dict[_Key, tuple[float, SlideError]] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._turns: anyio.CapacityLimiter | None = None
+        # Not anyio's threads: handing a tile to one of them takes longer than reading it.
+        self._threads = ThreadPoolExecutor((os.cpu_count() or 1) + _WAITING_FOR_DISK, "tiles")
 
     @contextmanager
     def slide(self, slide_id: str) -> Iterator[Slide]:
@@ -100,12 +99,11 @@ class SlidePool:
 
     async def in_turn(self, work: Callable[[], T]) -> T:
         """Do work that reads slides in a thread, when it is its turn: for tiles of slides and of layers."""
-        if self._turns is None:  # made by the server's own loop, which alone uses it
-            self._turns = anyio.CapacityLimiter((os.cpu_count() or 1) + _WAITING_FOR_DISK)
-        return await to_thread.run_sync(work, limiter=self._turns)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
         """Close every slide; one that is lent out is closed when it comes back."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
             idle = self._idle()

@@ -20,14 +20,21 @@ THUMBNAIL_PX = 256  # a card of the gallery at two display pixels each
 _LARGEST_STORED_BYTES = 64 << 10
 
 
-def tile_jpeg(slide: Slide, level: int, column: int, row: int) -> bytes:
+def tile_jpeg(slide: Slide, level: int, column: int, row: int, pyramid: Pyramid | None = None) -> bytes:
     """A tile of a slide as JPEG: the file's own where it holds just this tile.
+
+    Args:
+        slide: Open.
+        level: Of the pyramid.
+        column: From the left.
+        row: From the top.
+        pyramid: `Pyramid.of(slide)` unless given.
 
     Raises:
         IndexError: There is no such tile.
         SlideError: The slide cannot be read there.
     """
-    pyramid = Pyramid.over(slide.frame)
+    pyramid = pyramid or Pyramid.of(slide)
     box, width_px, height_px = pyramid.tile(level, column, row)
     stored = slide.stored_jpeg(box, width_px, height_px, slide.mpp * pyramid.downsample(level))
     if stored is not None and len(stored) <= _LARGEST_STORED_BYTES:

@@ -1,31 +1,20 @@
-// Asking the server, and making elements. Addresses are relative to the viewer's first page.
+// Asking the server, and telling the person. Addresses are relative to the viewer's first page.
 export const root = document.body.dataset.root;
 
-export async function ask(path, {method = "GET", body} = {}) {
-  const answer = await fetch(root + path, {
-    method,
-    headers: body === undefined ? {} : {"content-type": "application/json", "x-lamella": "1"},
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
+export async function ask(path, body) { // what has a body is sent to be kept
+  const headers = {"content-type": "application/json", "x-lamella": "1"};
+  const answer = await fetch(root + path, body && {method: "POST", headers, body: JSON.stringify(body)});
   const facts = await answer.json().catch(() => ({error: `the server answered ${answer.status}`}));
-  if (!answer.ok) throw Object.assign(new Error(facts.error), {status: answer.status, facts});
+  if (!answer.ok) throw Object.assign(new Error(facts.error), {status: answer.status});
   return facts;
 }
 
-// make("button", {text: "Save", onclick: save}, child...): properties, `text`, and attributes with a dash or `role`.
-export function make(tag, {text, ...rest} = {}, ...children) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(rest)) {
-    if (name.includes("-") || name === "role" || name === "for") element.setAttribute(name, value);
-    else element[name] = value;
-  }
-  element.append(...children);
-  return element;
-}
-
-export function say(text, fault = false) {
-  const place = document.getElementById("status");
+export function say(text, fault = false, place = document.getElementById("status")) {
   place.textContent = text;
   place.classList.toggle("fault", fault);
+}
+
+// HTML of our own templates, which escape what they show; scripts of a parsed text never run.
+export function put(html, place) {
+  place.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.children);
 }

@@ -1,4 +1,4 @@
-// Keys, and the buttons that do the same; the page's help lists them.
+// Keys press the buttons that name them (data-key), or move the view; the page's help lists them all.
 export function steer(viewer, layers) {
   const {viewport} = viewer;
   const move = (x, y) => () => {
@@ -14,12 +14,20 @@ export function steer(viewer, layers) {
     f: () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()),
     "?": () => document.getElementById("help").showModal(),
   };
-  for (const button of document.querySelectorAll("[data-key]")) button.onclick = does[button.dataset.key];
+  for (const button of document.querySelectorAll("header [data-key]")) button.onclick = does[button.dataset.key];
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog");
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (!Object.hasOwn(does, event.key)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.(fieldsOf(event.key))) return;
+    const buttons = [...document.querySelectorAll(`[data-key="${CSS.escape(event.key)}"]:enabled`)];
+    const button = buttons.find((one) => !one.closest("[hidden]"));
+    if (!button && !Object.hasOwn(does, event.key)) return;
     event.preventDefault();
-    does[event.key]();
+    if (button) button.click(); else does[event.key]();
   });
+}
+
+// Where a key has a meaning of its own.
+function fieldsOf(key) {
+  if (key === "Enter") return "a, button, input, select, summary, dialog";
+  if (key.startsWith("Arrow")) return "input:not([type=checkbox]), select, dialog";
+  return "input:not([type=checkbox], [type=radio]), select:not(.drawn), dialog";
 }

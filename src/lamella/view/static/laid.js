@@ -32,7 +32,8 @@ export function layOver(viewer, slide, info, tell = () => {}) {
     const mine = asked = {query};
     const [old] = items;
     viewer.addTiledImage({
-      tileSource: tileSource(slide, (level, x, y) => `${root}${base}/tiles/${level}/${x}_${y}.png?${query}`),
+      tileSource: tileSource(slide, slide.layer_tile_px,
+        (level, x, y) => `${root}${base}/tiles/${level}/${x}_${y}.png?${query}`),
       opacity: 0, preload: true, index: old ? viewer.world.getIndexOfItem(old) + 1 : undefined,
       success({item}) {
         if (mine !== asked) return void viewer.world.removeItem(item); // other tiles are wanted by now

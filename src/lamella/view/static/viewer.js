@@ -4,11 +4,11 @@ import {root} from "./ask.js";
 const OpenSeadragon = globalThis.OpenSeadragon;
 const MAP_PX = 170; // longer side of the minimap
 
-// Slides and layers share one grid of tiles; `address(level, column, row)` names a tile of one of them.
-export function tileSource(slide, address) {
-  const tiles = Math.max(slide.width_px0, slide.height_px0) / slide.tile_px;
+// Slides and layers share their levels; `address(level, column, row)` names a tile of one of them.
+export function tileSource(slide, tileSize, address) {
+  const tiles = Math.max(slide.width_px0, slide.height_px0) / tileSize;
   return {
-    width: slide.width_px0, height: slide.height_px0, tileSize: slide.tile_px, tileOverlap: 0,
+    width: slide.width_px0, height: slide.height_px0, tileSize, tileOverlap: 0,
     minLevel: Math.max(0, slide.max_level - Math.ceil(Math.log2(Math.max(tiles, 1)))), // below, all is in one tile
     maxLevel: slide.max_level, getTileUrl: address,
   };
@@ -19,7 +19,8 @@ export async function openViewer(element, slide, navigator = true) {
   const map = MAP_PX / Math.max(slide.width_px0, slide.height_px0);
   const viewer = OpenSeadragon({
     element, drawer: "canvas", // needs no graphics card, and its pixels can be read back
-    tileSources: tileSource(slide, (level, x, y) => `${root}api/slides/${slide.id}/tiles/${level}/${x}_${y}.jpg`),
+    tileSources: tileSource(slide, slide.tile_px,
+      (level, x, y) => `${root}api/slides/${slide.id}/tiles/${level}/${x}_${y}.jpg`),
     showNavigationControl: false, showNavigator: navigator, navigatorPosition: "TOP_RIGHT", navigatorAutoFade: false,
     navigatorWidth: `${map * slide.width_px0}px`, navigatorHeight: `${map * slide.height_px0}px`, navigatorOpacity: 1,
     navigatorBackground: "#fff", navigatorBorderColor: "#868e96", navigatorDisplayRegionColor: "#0b7285",

@@ -90,11 +90,11 @@ class Interrupted(BaseException):
 def test_an_interrupted_export_leaves_nothing_and_goes_on_where_it_stopped(viewer, slides, tmp_path, monkeypatch):
     made = []
 
-    def counted(slide, level, column, row):
+    def counted(slide, level, column, row, pyramid):
         made.append((level, column, row))
         if len(made) == stop_after:
             raise Interrupted
-        return real(slide, level, column, row)
+        return real(slide, level, column, row, pyramid)
 
     real = pyramids.tile_jpeg
     monkeypatch.setattr(pyramids, "tile_jpeg", counted)

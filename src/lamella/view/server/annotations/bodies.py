@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,7 +39,7 @@ class DoneBody(BaseModel):
 
 
 class RefusedObjectsError(LamellaError):
-    """Some objects cannot be saved as they are; nothing was.
+    """None of the objects can be saved as it is; nothing was.
 
     Args:
         reasons: By id.
@@ -66,27 +67,29 @@ def parsed(form: type[Body], text: bytes) -> Body:
         raise LamellaError("the request", f"{where}: {first_line(first['msg'])}", _FORM) from error
 
 
-def change_of(body: SaveBody) -> Change:
-    """The change that a page asks for.
+def change_of(body: SaveBody) -> tuple[Change, dict[str, str]]:
+    """The change that a page asks for, and why some of its objects are left out of it, by id.
 
     Raises:
         LamellaError: An id is missing or stands twice, or there is too much.
-        RefusedObjectsError: Objects are no objects that can be saved, by id.
+        RefusedObjectsError: Nothing of it can be saved.
     """
     ids = [str(feature.get("id", "")) for feature in body.upserts]
     if not all(map(is_uuid, (*ids, *body.deletes))) or len({*ids, *body.deletes}) < len(ids) + len(body.deletes):
         raise LamellaError("the request", "objects need ids that are UUIDs, each once", _FORM)
-    features = [without_selector(feature) for feature in body.upserts]
+    features = dict(zip(ids, map(without_selector, body.upserts), strict=True))
+    refused: dict[str, str] = {}
     try:
-        objects = read_objects("annotations", features)
-    except LamellaError as error:
-        reasons = _reasons(ids, features)
-        if not reasons:  # no object alone is at fault: there are too many
-            raise
-        raise RefusedObjectsError(reasons) from error
-    if list(objects) != ids:
+        objects = read_objects("annotations", features.values())
+    except LamellaError:
+        refused = _reasons(features)
+        good = {name: feature for name, feature in features.items() if name not in refused}
+        if refused and not good and not body.deletes:
+            raise RefusedObjectsError(refused) from None
+        objects = read_objects("annotations", good.values())  # may be too many, which is the fault of none of them
+    if list(objects) != [name for name in ids if name not in refused]:
         raise LamellaError("the request", "a feature holds further objects, or an id in another form", _FORM)
-    return Change(body.base_version, objects, frozenset(body.deletes))
+    return Change(body.base_version, objects, frozenset(body.deletes)), refused
 
 
 def imported(name: str, text: bytes) -> dict[str, GeoObject]:
@@ -105,10 +108,10 @@ def imported(name: str, text: bytes) -> dict[str, GeoObject]:
     return read_objects(name, features)
 
 
-def _reasons(ids: list[str], features: list[dict[str, Any]]) -> dict[str, str]:
-    """Looks at each by itself: only what is at fault is held back by the page."""
+def _reasons(features: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Looks at each by itself: only what is at fault is left out."""
     reasons = {}
-    for name, feature in zip(ids, features, strict=True):
+    for name, feature in features.items():
         try:
             read_objects("annotations", [feature])
         except LamellaError as error:

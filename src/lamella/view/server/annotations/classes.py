@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lamella.errors import SlideError
 from lamella.view.class_colours import class_colours
+from lamella.view.server.layers.contract import Legend
 from lamella.view.server.served import Served
 
 REGION = "Region"
@@ -13,7 +16,7 @@ _TOLD_APART = 21  # colours that class_colours tells apart
 
 
 def classes_of(served: Served, slide_id: str) -> dict[str, str]:
-    """Class -> "#rrggbb": those of the slide's layers, then those that somebody drew on any slide, then `REGION`.
+    """Class -> "#rrggbb": those that layers found, those that somebody drew on any slide, `REGION`.
 
     Layers choose their colours each for itself; here no two classes share one while there are enough.
 
@@ -24,7 +27,7 @@ def classes_of(served: Served, slide_id: str) -> dict[str, str]:
         layers = served.layers(slide_id)[0].values()
     except SlideError:
         layers = ()  # the page itself says why the slide cannot be shown
-    wanted = {name: colour for layer in layers for name, colour in layer.info.legend.classes}
+    wanted = {name: colour for layer in layers for name, colour in _drawable(layer.info.legend)}
     wanted |= {name: colour for name, colour in served.annotations.classes().items() if name not in wanted}
     found: dict[str, str] = {}
     for name, colour in wanted.items():
@@ -32,6 +35,10 @@ def classes_of(served: Served, slide_id: str) -> dict[str, str]:
             taken = set(found.values())
             found[name] = next((each for each in (colour, *free_colours()) if each not in taken), colour)
     return {**found, REGION: _REGION_COLOUR}
+
+
+def _drawable(legend: Legend) -> Sequence[tuple[str, str]]:
+    return legend.classes if legend.drawable else ()
 
 
 def free_colours() -> list[str]:

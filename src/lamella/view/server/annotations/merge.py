@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+import json
+import uuid
+from collections.abc import Container, Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lamella.errors import LamellaError
@@ -65,6 +67,19 @@ def merged(base: Objects, now: Objects, change: Change) -> dict[str, GeoObject]:
         raise ConflictError(conflicts)
     kept = {name: item for name, item in now.items() if name not in change.deletes}
     return {**kept, **change.upserts}
+
+
+def keeping_both(change: Change, conflicts: Container[str]) -> Change:
+    """The change, taking back nothing that others did: its objects in conflict become new ones beside theirs.
+
+    Their ids depend on their content: sent twice, because an answer was lost, they are added once.
+    """
+    upserts: dict[str, GeoObject] = {}
+    for name, item in change.upserts.items():
+        if name in conflicts:
+            name = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(written(item))))
+        upserts[name] = replace(item, object_id=name)
+    return replace(change, upserts=upserts, deletes={name for name in change.deletes if name not in conflicts})
 
 
 def written(item: GeoObject | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from lamella.formats.geojson import as_feature
 from lamella.view.server.annotations import queue
 from lamella.view.server.annotations.bodies import RefusedObjectsError, SaveBody, change_of, imported, parsed
 from lamella.view.server.annotations.classes import classes_of, free_colours
-from lamella.view.server.annotations.merge import Change, ConflictError
+from lamella.view.server.annotations.merge import Change, ConflictError, keeping_both
 from lamella.view.server.annotations.selectors import with_selector
 from lamella.view.server.annotations.versions import Version
 from lamella.view.server.served import Served
@@ -46,9 +46,10 @@ def annotations(request: Request) -> JSONResponse:
 async def save(request: Request) -> JSONResponse:
     """POST api/slides/{slide}/annotations/{author}.
 
-    200: {version, features}; features: all objects if others had saved since, else null.
-    409: {version, features, conflicts}: all objects as they are, and those in conflict by id; nothing was saved.
-    400: {refused}: why objects cannot be saved, by id; nothing was saved.
+    200: {version, features, refused, said}; features: all objects if they are others than the page knows, else null;
+    refused: why objects were left out, by id; said: all that in words. What somebody else changed meanwhile stays, and
+    the page's own version of it becomes an object beside it.
+    400: {refused}: nothing can be saved as it is.
     """
     body = await request.body()
     return await run_in_threadpool(_save, request, body)
@@ -58,14 +59,28 @@ def _save(request: Request, text: bytes) -> JSONResponse:
     served: Served = request.app.state.served
     slide, author = _slide(request), request.path_params["author"]
     try:
-        change = change_of(parsed(SaveBody, text))
-        version, others = served.annotations.save(slide, author, change)
+        change, refused = change_of(parsed(SaveBody, text))
     except RefusedObjectsError as error:
         return JSONResponse({"error": str(error), "refused": error.reasons}, 400)
-    except ConflictError as error:
-        now = served.annotations.version(slide.name, author)
-        return JSONResponse({"error": str(error), "conflicts": error.conflicts, **_shown(now)}, 409)
-    return JSONResponse(_shown(version) if others else {"version": version.number, "features": None})
+    conflicts: set[str] = set()
+    while True:
+        try:
+            version, others = served.annotations.save(slide, author, change)
+            break
+        except ConflictError as error:  # its objects are in none from now on: their names are new
+            change = keeping_both(change, error.conflicts)
+            conflicts.update(error.conflicts)
+    facts = _shown(version) if others or conflicts else {"version": version.number, "features": None}
+    return JSONResponse({**facts, "refused": refused, "said": _said(version.number, len(conflicts), refused)})
+
+
+def _said(version: int, conflicts: int, refused: Mapping[str, str]) -> str:
+    """A line for people."""
+    text = f"Saved as version {version}"
+    if refused:
+        reason = next(iter(refused.values()))
+        text += f", but for {len(refused)}: {reason}. Move its corners, or draw it again"
+    return text + (f". Changed elsewhere in the meantime: {conflicts}; both versions are kept." if conflicts else ".")
 
 
 async def load(request: Request) -> JSONResponse:

@@ -115,10 +115,11 @@ class SlideTiles:
             return self._fault((THUMBNAIL_PX, THUMBNAIL_PX), error)
 
     def _tile(self, level: int, column: int, row: int) -> bytes:
+        pyramid = Pyramid.over(self.slide.frame)
         try:
-            return tile_jpeg(self.slide, level, column, row)
+            return tile_jpeg(self.slide, level, column, row, pyramid)
         except SlideError as error:
-            _, *size_px = Pyramid.over(self.slide.frame).tile(level, column, row)
+            _, *size_px = pyramid.tile(level, column, row)
             return self._fault((size_px[0], size_px[1]), error)
 
     def _fault(self, size_px: tuple[int, int], error: SlideError) -> bytes:

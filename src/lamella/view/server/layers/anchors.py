@@ -91,6 +91,7 @@ class AnchorLayer(PlainLayer):
             unit="anchors per mm²",
             stops=stops(_DENSITY_MAP),
             bare="where there are none",
+            drawable=False,
         )
         drawn = "; near, one draw of their targets" if shown == 2 else "; without the index targets are not known"
         note = f"{len(self._centers):,} contexts of {sampling.context_fov_um:g} µm{drawn}"

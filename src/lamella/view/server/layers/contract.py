@@ -40,6 +40,7 @@ class Legend:
         unit: Of the values.
         stops: Even steps of the colour map from `low` to `high`, "#rrggbb", to draw the legend's bar with.
         bare: What the layer leaves bare, in words: such as where nobody looked.
+        drawable: Whether its classes are such as people draw, and not the key to a picture.
     """
 
     classes: Sequence[tuple[str, str]] = ()
@@ -49,6 +50,7 @@ class Legend:
     unit: str = ""
     stops: Sequence[str] = ()
     bare: str = ""
+    drawable: bool = True
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class FeatureLayer(PlacedValues):
         together.append(("more blue: component 3", "#0000ff"))
         channels = (_TOGETHER, *names)
         self.names = channels
-        self._together = replace(legend, classes=together[:count])
+        self._together = replace(legend, classes=together[:count], drawable=False)
         self.info = replace(self.info, legend=self._together, channels=channels, channel_count=len(channels))
         self._name, self._features = name, tiles.features
         self._found: tuple[np.ndarray, np.ndarray] | None = None

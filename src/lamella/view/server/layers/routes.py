@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image
@@ -30,8 +30,13 @@ _ASK_AGAIN = "private, no-cache"
 _QUICKEST = 1  # compression of PNG: higher levels take many times as long over loopback, for tiles hardly smaller
 
 
-def layer_tile(request: Request) -> Response:
+async def layer_tile(request: Request) -> Response:
     """GET /api/slides/{slide}/layers/{layer}/tiles/{level}/{column}_{row}.png?channel=&map=&low=&high=."""
+    served: Served = request.app.state.served
+    return await served.slides.in_turn(partial(_tile, request))
+
+
+def _tile(request: Request) -> Response:
     served, layer = _asked(request)
     at, look = request.path_params, _look(request)
     key = ("layer", at["slide"], at["layer"], at["level"], at["column"], at["row"], look)

@@ -35,7 +35,7 @@ class TissueLayer(PlainLayer):
         self._lock = threading.Lock()
         how = "computed" if indexed.mask_computed else "given"
         note = f"{indexed.tissue_area_mm2:.3g} mm² ({indexed.tissue_fraction:.0%}), {how}"
-        legend = Legend(classes=[("tissue", web(_COLOUR))], bare="where no tissue was found")
+        legend = Legend(classes=[("tissue", web(_COLOUR))], bare="where no tissue was found", drawable=False)
         super().__init__(LayerInfo("tissue", "tissue", group, legend, opacity=0.3, note=note))
 
     def paint(self, box_px0: Box, width_px: int, height_px: int, look: Look) -> Indexed | None:
