@@ -63,16 +63,17 @@ def test_nothing_is_inline(with_layers):
 
 
 def test_the_range_is_that_of_the_channel(with_layers):
-    text = with_layers.get("/slide/a/layers/genes/legend?channel=G7&low=0.5&high=").text
+    legend = "/api/slides/a/layers/genes/legend"
+    text = with_layers.get(f"{legend}?channel=G7&low=0.5&high=").json()["html"]
     assert 'max="5.0"' in text
     assert 'placeholder="5"' in text
     assert 'value="0.5"' in text
     assert 'stop-color="#abcdef"' in text
     assert "counts" in text
     assert "Left bare: glass" in text
-    assert 'max="2.0"' in with_layers.get("/slide/a/layers/genes/legend").text
-    assert with_layers.get("/slide/a/layers/genes/legend?channel=none").status_code == 404
-    assert with_layers.get("/slide/a/layers/none/legend").status_code == 404
+    assert 'max="2.0"' in with_layers.get(legend).json()["html"]
+    assert with_layers.get(f"{legend}?channel=none").status_code == 404
+    assert with_layers.get("/api/slides/a/layers/none/legend").status_code == 404
 
 
 def test_facts_tell_uneven_spacing():

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from lamella.errors import SlideError
 from lamella.geometry import Frame
 from lamella.view.server.catalogue.items import SlideItem
-from lamella.view.server.layers.contract import LayerInfo, Look
+from lamella.view.server.layers.contract import LayerInfo
 from lamella.view.server.pages import page
 from lamella.view.server.pyramid import TILE_PX, Pyramid
 from lamella.view.server.served import Served
@@ -63,16 +63,6 @@ def slide_facts(request: Request) -> JSONResponse:
     return JSONResponse(facts)
 
 
-def layer_legend(request: Request) -> Response:
-    """GET /slide/{slide}/layers/{layer}/legend?channel=&map=&low=&high=: a piece of the page."""
-    served: Served = request.app.state.served
-    layers, _ = served.layers(request.path_params["slide"])
-    asked = {name: request.query_params.get(name, "") for name in ("channel", "map", "low", "high")}
-    layer = layers[request.path_params["layer"]]
-    legend = layer.legend(Look(asked["channel"], asked["map"]))
-    return page(request, "slide_legend.html", layer=layer.info, legend=legend, asked=asked)
-
-
 def facts_of(item: SlideItem, frame: Frame) -> dict[str, str]:
     """What people want to know of a slide, label -> text: its size and spacing, then what the index found."""
     width_mm, height_mm = (length / 1000 for length in frame.size_um)
@@ -87,6 +77,5 @@ def facts_of(item: SlideItem, frame: Frame) -> dict[str, str]:
 
 ROUTES = [
     Route("/slide/{slide}", slide_page),
-    Route("/slide/{slide}/layers/{layer}/legend", layer_legend),
     Route("/api/slides/{slide}", slide_facts),
 ]

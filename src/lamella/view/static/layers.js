@@ -1,5 +1,5 @@
 // The list of layers, which the server wrote into the page: which are shown, how strongly, in which colours.
-import {ask, root, say} from "./ask.js";
+import {ask, put} from "./ask.js";
 import {layOver} from "./laid.js";
 
 const TYPING_MS = 200; // after the last letter, before a search
@@ -21,16 +21,16 @@ export function showLayers(section, slide, viewer) {
     top: () => [...shown].at(-1),
     state: () => [...shown].map((row) => [row.info.id, ...row.look().values()].map(encodeURIComponent).join("~")),
     restore(states) {
-      const parts = states.map((state) => state.split("~").map(decodeURIComponent));
-      const wanted = new Map(parts.map(([id, ...look]) => [id, look]));
-      for (const [id, row] of rows) if (row.on() && !wanted.has(id)) row.turn(false);
-      for (const [id, look] of wanted) rows.get(id)?.turn(true, look);
+      const wanted = states.map((state) => state.split("~").map(decodeURIComponent));
+      for (const row of shown) if (!wanted.some(([id]) => id === row.info.id)) row.turn(false);
+      for (const [id, ...look] of wanted) rows.get(id)?.turn(true, look);
     },
   };
 }
 
 function layerRow(form, slide, viewer, changed) {
   const info = slide.layers.find(({id}) => id === form.dataset.layer);
+  const address = `api/slides/${slide.id}/layers/${info.id}`;
   const field = form.elements;
   const part = (name) => form.querySelector(`.${name}`);
   const [box, find] = [part("shown"), part("find")];
@@ -59,11 +59,8 @@ function layerRow(form, slide, viewer, changed) {
 
   async function legend() { // the range of values belongs to the channel
     const query = () => String(new URLSearchParams(look())), asked = query();
-    const answer = await fetch(`${root}slide/${slide.id}/layers/${info.id}/legend?${asked}`);
-    const text = await answer.text();
-    if (query() !== asked) legend(); // another look was chosen meanwhile
-    else if (answer.ok) part("values").innerHTML = text;
-    else say(JSON.parse(text).error, true);
+    const {html} = await ask(`${address}/legend?${asked}`);
+    if (query() === asked) put(html, part("values")); else legend(); // another look was chosen meanwhile
   }
 
   function choose(channel) {
@@ -74,10 +71,9 @@ function layerRow(form, slide, viewer, changed) {
 
   async function search() {
     const query = new URLSearchParams({search: find.value, limit: 20});
-    const {channels} = await ask(`api/slides/${slide.id}/layers/${info.id}/channels?${query}`);
+    const {channels, exact, said} = await ask(`${address}/channels?${query}`);
     find.list.replaceChildren(...channels.map((name) => new Option(name, name)));
-    const exact = channels.find((name) => name.toLowerCase() === find.value.trim().toLowerCase());
-    part("found").textContent = exact ? "" : `${channels.length || "none"} found`;
+    part("found").textContent = said;
     if (exact && exact !== field.channel.value) choose(exact);
   }
 

@@ -1,9 +1,9 @@
 // Outlines of a layer's objects on a canvas above the tiles and below what people draw.
-import {make} from "./ask.js";
 import {zoomOf} from "./viewer.js";
 
 export function outlinesOn(viewer, info) {
-  const canvas = viewer.canvas.appendChild(make("canvas", {className: "outlines"}));
+  const canvas = viewer.canvas.appendChild(document.createElement("canvas"));
+  canvas.className = "outlines";
   const colours = new Map(info.legend.classes);
   const paths = new Map(); // colour -> path in level-0 pixels
 

@@ -1,7 +1,7 @@
 // Boxes and clicks for a promptable model on the region in view; what it outlines is accepted, corrected or rejected.
-import {ask, make} from "./ask.js";
+import {ask, say} from "./ask.js";
 import {outlinesOn} from "./outlines.js";
-import {boxInView, placeAt} from "./viewer.js";
+import {boxInView, onSlide, placeAt} from "./viewer.js";
 
 const BLUE = {classification: {color: [0, 114, 178]}};
 const SIGNS = {positives: "+", negatives: "−", boxes: ""};
@@ -18,27 +18,24 @@ export function prompting(section, slide, viewer, annotations) {
   function show(drawn = prompts) {
     mask.draw(outline ? [{...outline, properties: BLUE}] : []);
     shown.forEach((element) => viewer.removeOverlay(element));
-    shown = drawn.map(([kind, [x, y, u = x, v = y]]) => {
-      const element = make("span", {className: `sign ${kind}`, text: SIGNS[kind]});
-      const box = viewer.viewport.imageToViewportRectangle(x, y, u - x, v - y);
+    shown = drawn.map(([kind, place]) => {
+      const element = document.createElement("span"), box = onSlide(viewer, place);
+      Object.assign(element, {className: `sign ${kind}`, textContent: SIGNS[kind]});
       viewer.addOverlay({element, location: kind === "boxes" ? box : box.getTopLeft(), placement: "CENTER"});
       return element;
     });
   }
-  function tell(text, fault = false) {
-    part("answer").textContent = text;
-    part("answer").classList.toggle("fault", fault);
+  function tell(text, fault) {
+    say(text, fault, part("answer"));
     button("back").disabled = button("reject").disabled = !prompts.length;
     button("accept").disabled = !outline;
     show();
   }
   async function look() { // without prompts the view is only made ready
-    const number = ++asked;
+    const number = ++asked, given = Object.keys(SIGNS).map((kind) => [kind, of(kind)]);
     tell("The model looks …");
-    const body = Object.fromEntries(Object.keys(SIGNS).map((kind) => [kind, of(kind)]));
-    body.region = boxInView(viewer);
-    const path = `api/slides/${slide.id}/prompt`;
-    const found = await ask(path, {method: "POST", body}).catch(({message}) => ({fault: message}));
+    const body = {region: boxInView(viewer), ...Object.fromEntries(given)};
+    const found = await ask(`api/slides/${slide.id}/prompt`, body).catch(({message}) => ({fault: message}));
     if (number !== asked) return; // another prompt came since
     if (!found.fault) [outline = null] = found.features;
     tell(found.fault ?? found.said, Boolean(found.fault));
@@ -59,19 +56,10 @@ export function prompting(section, slide, viewer, annotations) {
     accept() { annotations.add(outline); reject(); },
   };
   for (const name of Object.keys(does)) button(name).onclick = does[name];
-  addEventListener("keydown", (event) => {
-    const meant = section.querySelector(`[data-hot="${CSS.escape(event.key)}"]:enabled`);
-    const busy = `select, dialog, ${event.key === "Enter" ? "button, a, summary, input" : "input:not([type=radio])"}`;
-    if (!meant || meant.closest("[hidden]") || event.target.closest?.(busy)) return;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    meant.click();
-  });
-  annotations.onTool((tool) => {
-    if (on === (tool === "prompt")) return;
+  viewer.addHandler("tool", ({name}) => {
+    if (on === (name === "prompt")) return;
     on = !on;
     part("asking").hidden = !on;
-    viewer.element.classList.toggle("prompting", on);
     button("start").setAttribute("aria-pressed", String(on));
     reject();
     if (on) look(); // the encoder works while the user aims

@@ -1,5 +1,5 @@
 // The page of a run, or of two: charts that the server draws anew as the logs grow, and the search of settings.
-import {ask, say} from "./ask.js";
+import {ask, put, say} from "./ask.js";
 
 const part = (name) => document.getElementById(name);
 const POLL_MS = 2000;
@@ -14,8 +14,7 @@ if (part("curves")) {
       if (mine !== asked) return; // the controls were changed meanwhile
       if (answer.html !== null) {
         const held = [...document.querySelectorAll(".chart > svg")].indexOf(document.activeElement);
-        // Of our own template, which escapes what it shows; scripts of a parsed text never run.
-        part("charts").replaceChildren(...new DOMParser().parseFromString(answer.html, "text/html").body.children);
+        put(answer.html, part("charts"));
         if (held >= 0) document.querySelectorAll(".chart > svg")[held]?.focus();
       }
       seen = answer.version;

@@ -10,7 +10,9 @@ import {showQueue} from "./queue.js";
 import {openViewer} from "./viewer.js";
 
 const part = (name) => document.getElementById(name);
-try {
+addEventListener("unhandledrejection", ({reason}) => say(reason.message, true)); // the console has it, too
+
+async function open() {
   const slide = await ask(`api/slides/${document.querySelector("main").dataset.slide}`);
   const viewer = await openViewer(part("viewer"), slide);
   const layers = showLayers(part("layers"), slide, viewer);
@@ -23,10 +25,7 @@ try {
   const annotations = await annotate(part("annotate"), slide, viewer);
   globalThis.lamella.annotations = annotations;
   prompting(part("prompt"), slide, viewer, annotations);
-  await showQueue(part("queue"), slide, viewer);
-} catch (error) {
-  say(error.message, true);
-  throw error;
+  await showQueue(part("queue"), slide, viewer, annotations.author);
 }
 
 // A tile that cannot be read comes as a hatched picture with an error's status; here their number is said.
@@ -39,3 +38,4 @@ function sayFaults(viewer) {
   }).observe({type: "resource", buffered: true});
   viewer.addHandler("tile-load-failed", () => say("The server does not answer: tiles are missing.", true));
 }
+open();

@@ -3,6 +3,7 @@ import {root} from "./ask.js";
 
 const OpenSeadragon = globalThis.OpenSeadragon;
 const MAP_PX = 170; // longer side of the minimap
+const LEAST_PX0 = 100; // of a place that is gone to: a point has no size
 
 // Slides and layers share their levels; `address(level, column, row)` names a tile of one of them.
 export function tileSource(slide, tileSize, address) {
@@ -48,9 +49,13 @@ export function boxInView(viewer) {
   return [x, y, x + width, y + height];
 }
 
-export function goTo(viewer, [x0, y0, x1, y1], immediately = false) {
-  const box = viewer.viewport.imageToViewportRectangle(x0, y0, x1 - x0, y1 - y0);
-  viewer.viewport.fitBounds(box, immediately);
+// The same as OpenSeadragon places things.
+export const onSlide = (viewer, [x0, y0, x1 = x0, y1 = y0]) =>
+  viewer.viewport.imageToViewportRectangle(x0, y0, x1 - x0, y1 - y0);
+
+export function goTo(viewer, [x0, y0, x1, y1]) { // with half as much around it
+  const margin = Math.max(x1 - x0, y1 - y0, LEAST_PX0) / 2;
+  viewer.viewport.fitBounds(onSlide(viewer, [x0 - margin, y0 - margin, x1 + margin, y1 + margin]));
 }
 
 // Display pixels of one level-0 pixel.

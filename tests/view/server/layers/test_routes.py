@@ -129,9 +129,15 @@ def test_objects_channels_and_legends(client):
     assert (found["total"], found["ready"], len(found["features"])) == (3, 1.0, 3)
     assert client.get(f"{LAYER}objects/objects?x0=0&y0=0&x1=150&y1=150&limit=2").json()["features"] == []
     assert client.get(f"{LAYER}objects/objects?x0=0&y0=0&x1=50&y1=50").json()["total"] == 0
-    assert client.get(f"{LAYER}values/channels?search=b").json() == {"channels": ["BBB"]}
+    assert client.get(f"{LAYER}values/channels?search=b").json() == {
+        "channels": ["BBB"],
+        "exact": None,
+        "said": "1 found",
+    }
+    assert client.get(f"{LAYER}values/channels?search=bbb").json()["exact"] == "BBB"
     legend = client.get(f"{LAYER}values/legend?channel=AAA&map=magma&high=50").json()
     assert (legend["low"], legend["high"], len(legend["stops"])) == (0, 50, 17)
+    assert 'placeholder="50"' in legend["html"]
     assert client.get(f"{LAYER}labels/objects?x0=0&y0=0&x1=9&y1=9").json() == {"total": 0, "features": [], "ready": 1.0}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,7 +65,8 @@ def expression_layers(folder: Path, group: str, slide: Frame) -> Iterator[Making
     """The predicted genes of a slide; arguments and errors as of `prediction_layers`."""
     facts = _facts(folder / "prediction.json")
     made_for = _slide_of(folder / "prediction.json", facts, slide)
-    unit, note = str(facts.get("units", "")), _note(facts, None)
+    unit = re.sub(r"\bum\b", "µm", str(facts.get("units", "")))  # files keep to ASCII, pages need not
+    note = _note(facts, None)
     legend = Legend(unit=unit, bare="where nobody looked")
     yield lambda: RasterValues(
         LayerInfo("genes", "predicted genes", group, legend, note=note),

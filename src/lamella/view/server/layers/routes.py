@@ -20,6 +20,7 @@ from lamella.view.server.error_tile import error_answer
 from lamella.view.server.layers.colours import Indexed
 from lamella.view.server.layers.contract import Layer, Look
 from lamella.view.server.layers.layer import PlainLayer
+from lamella.view.server.pages import fragment
 from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.served import Served
 
@@ -68,15 +69,27 @@ def layer_objects(request: Request) -> JSONResponse:
 
 
 def layer_channels(request: Request) -> JSONResponse:
-    """GET /api/slides/{slide}/layers/{layer}/channels?search=&limit=."""
+    """GET /api/slides/{slide}/layers/{layer}/channels?search=&limit=: {channels, exact, said}.
+
+    exact: the one that is called so, in whatever case, or null; said: how many were found, else.
+    """
     _, layer = _asked(request)
-    return JSONResponse({"channels": list(layer.search(request.query_params.get("search", ""), _whole(request, 200)))})
+    text = request.query_params.get("search", "")
+    found = list(layer.search(text, _whole(request, _MOST_NAMES)))
+    exact = next((name for name in found if name.casefold() == text.strip().casefold()), None)
+    return JSONResponse({"channels": found, "exact": exact, "said": "" if exact else f"{len(found) or 'none'} found"})
 
 
 def layer_legend(request: Request) -> JSONResponse:
-    """GET /api/slides/{slide}/layers/{layer}/legend?channel=&map=&low=&high=: range and colours of a channel."""
+    """GET /api/slides/{slide}/layers/{layer}/legend?channel=&map=&low=&high=: range and colours of a channel.
+
+    `html` is the same for the page.
+    """
     _, layer = _asked(request)
-    return JSONResponse(asdict(layer.legend(_look(request))))
+    legend = layer.legend(_look(request))
+    asked = {end: request.query_params.get(end, "") for end in ("low", "high")}
+    html = fragment("slide_legend.html", layer=layer.info, legend=legend, asked=asked)
+    return JSONResponse({**asdict(legend), "html": html})
 
 
 def answer(request: Request, tile: bytes) -> Response:
