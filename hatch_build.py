@@ -36,6 +36,15 @@ _REFUSAL = re.compile(
     r'systemCheck\(\)\{if\(!\w+\(\)\)throw new Error\("Current environment does not allow unsafe-eval[^"]*"\)\}'
 )
 _REMEDY = "systemCheck(){this.syncUniforms=PIXI.ShaderSystem.prototype.syncUniforms}"
+# Annotorious keeps lines equally wide at every zoom, but of an object of several pieces the first piece's alone.
+_FIRST_PIECE = re.compile(
+    r"\{lineStyle:(?P<line>\w+)\}=(?P<one>\w+)\.geometry\.graphicsData\[0\];(?P<width>\w+)>1\?\((?P<before>[^?]*?),"
+    r"(?P=line)\.width=(?P=width)/(?P<zoom>\w+),(?P=line)\.native=!1,"
+)
+_ALL_PIECES = (
+    r"{lineStyle:\g<line>}=\g<one>.geometry.graphicsData[0];\g<width>>1?(\g<before>,\g<one>.geometry.graphicsData.forEach("
+    r"piece=>Object.assign(piece.lineStyle,{width:\g<width>/\g<zoom>,native:!1})),"
+)
 
 
 class FrontEndError(RuntimeError):
@@ -68,11 +77,22 @@ def build() -> None:
             raise FrontEndError(f"{source} is missing from its npm package; correct FILES in hatch_build.py")
         text = path.read_text(encoding="utf-8")
         if name == "annotorious.js":
-            text, count = _REFUSAL.subn(_REMEDY, text)
-            if count != 1:
-                raise FrontEndError("PixiJS's check is no longer where it was; look at _REFUSAL in hatch_build.py")
+            text = mended(text)
         (VENDOR / name).write_text(re.sub(r"\n//# sourceMappingURL=.*", "", text), encoding="utf-8")
     (VENDOR / LICENCES).write_text(licences(), encoding="utf-8")
+
+
+def mended(annotorious: str) -> str:
+    """Annotorious as the pages can use it.
+
+    Raises:
+        FrontEndError: It is not what was pinned.
+    """
+    for what, remedy in ((_REFUSAL, _REMEDY), (_FIRST_PIECE, _ALL_PIECES)):
+        annotorious, count = what.subn(remedy, annotorious)
+        if count != 1:
+            raise FrontEndError(f"{what.pattern} is {count} times in Annotorious, not once; look at hatch_build.py")
+    return annotorious
 
 
 def licences() -> str:

@@ -7,6 +7,7 @@ from tests.view.server.annotations.conftest import box, change
 
 from lamella.errors import SlideError
 from lamella.view.server.annotations.classes import classes_of, free_colours
+from lamella.view.server.layers.contract import Legend
 
 
 @dataclass
@@ -19,8 +20,9 @@ class Shown:
     def layers(self, slide_id: str):
         if slide_id != "a":
             raise SlideError(slide_id, "it cannot be read", "Copy it again.")
-        infos = [SimpleNamespace(info=SimpleNamespace(legend=SimpleNamespace(classes=each))) for each in self.legends]
-        return dict(enumerate(infos)), []
+        key = Legend(classes=[("more red: component 1", "#ff0000")], drawable=False)
+        legends = [key, *(Legend(classes=each) for each in self.legends)]
+        return {at: SimpleNamespace(info=SimpleNamespace(legend=each)) for at, each in enumerate(legends)}, []
 
 
 def test_classes_of_layers_come_first_and_no_two_share_a_colour(store, slide):

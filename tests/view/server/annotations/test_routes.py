@@ -43,7 +43,8 @@ def save(client, base: int, *upserts: dict, deletes=(), author: str = "anna"):
 
 def test_saved_work_comes_back_with_how_it_is_drawn(client):
     answer = save(client, 0, box(1))
-    assert (answer.status_code, answer.json()) == (200, {"version": 1, "features": None})
+    said = {"said": "Saved as version 1.", "refused": {}}
+    assert (answer.status_code, answer.json()) == (200, {"version": 1, "features": None, **said})
     found = client.get(ANNOTATIONS).json()
     (feature,) = found["authors"]["anna"]["features"]
     assert feature["id"] == uid(1)
@@ -71,15 +72,22 @@ def test_others_changes_come_with_the_answer(client):
     assert (facts["version"], len(facts["features"])) == (3, 3)
 
 
-def test_a_conflict_is_answered_with_what_there_is(client):
-    save(client, 0, box(1, 10))
-    save(client, 1, box(1, 20))
-    answer = save(client, 1, box(1, 30), box(2))
-    assert answer.status_code == 409
-    facts = answer.json()
-    assert facts["conflicts"][uid(1)]["geometry"]["coordinates"][0][0][0] == 20
-    assert (facts["version"], [feature["id"] for feature in facts["features"]]) == (2, [uid(1)])
-    assert "changed elsewhere" in facts["error"]
+def test_of_a_conflict_both_versions_are_kept(client):
+    save(client, 0, box(1, 10), box(2), box(3))
+    save(client, 1, box(1, 20), box(3, 40), deletes=[uid(2)])
+    for _ in range(2):  # sent again, because the answer was lost: nothing is added twice
+        facts = save(client, 1, box(1, 30), box(2, 50), box(4), deletes=[uid(3)]).json()
+        lefts = [(feature["id"], feature["geometry"]["coordinates"][0][0][0]) for feature in facts["features"]]
+        (theirs, removed, mine, edited, new) = lefts
+        assert (theirs, removed, new) == (
+            (uid(1), 20),
+            (uid(3), 40),
+            (uid(4), box(4)["geometry"]["coordinates"][0][0][0]),
+        )
+        assert (mine[1], edited[1]) == (30, 50)
+        assert {mine[0], edited[0]}.isdisjoint({uid(1), uid(2)})
+        assert facts["version"] == 3
+        assert facts["said"].endswith("Changed elsewhere in the meantime: 3; both versions are kept.")
 
 
 CROSSING = {"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [9, 0], [0, 9], [0, 0]]]}
@@ -87,9 +95,16 @@ CROSSING = {"type": "Polygon", "coordinates": [[[0, 0], [9, 9], [9, 0], [0, 9], 
 
 def test_objects_that_cannot_be_saved_are_named(client, folder):
     answer = save(client, 0, box(1), {**box(2), "geometry": CROSSING}, {**box(3), "geometry": {"type": "Circle"}})
-    assert answer.status_code == 400
+    assert (answer.status_code, answer.json()["version"]) == (200, 1)  # the others are saved
     assert answer.json()["refused"].keys() == {uid(2), uid(3)}
     assert "its outline crosses itself near x 4.5, y 4.5" in answer.json()["refused"][uid(2)]
+    assert answer.json()["said"].startswith("Saved as version 1, but for 2: its outline crosses itself")
+    assert [item.object_id for item in read_geojson(folder / "a" / "anna.geojson")] == [uid(1)]
+
+
+def test_where_nothing_can_be_saved_nothing_is(client, folder):
+    answer = save(client, 0, {**box(2), "geometry": CROSSING})
+    assert (answer.status_code, answer.json()["refused"].keys()) == (400, {uid(2)})
     assert not folder.exists()
 
 
