@@ -8,6 +8,7 @@ import pytest
 from tests.faults.test_runs import harness, own_name_space
 
 
+@pytest.mark.slow  # the engine's own such test is in the default run
 def test_killed_in_mid_slide_and_resumed_the_bytes_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     (tally,) = harness("weak_predicting", tmp_path, "kill", "--kills", 3, limit_s=300)
     assert (tally["kills"], tally["differences"]) == (3, [])

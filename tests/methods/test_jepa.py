@@ -373,6 +373,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow  # test_lejepa.py has the harder case, uneven shards
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Gradients as DDP gives them; losses as means over the ranks. Whole, and in micro-batches."""
     mp.spawn(_rank, (str(tmp_path),), nprocs=2)

@@ -197,6 +197,7 @@ def test_micro_batches_take_the_same_steps(anchors: Path, finished: Path, tmp_pa
     )
 
 
+@pytest.mark.slow  # tests/engine/test_processes.py has the same of the engine
 def test_two_processes_train_as_one(anchors: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
