@@ -260,7 +260,7 @@ def prompt(page: Page) -> None:
     page.mouse.move(*screen(page, (x0 + x1) / 2, (y0 + y1) / 2))
     page.mouse.move(*screen(page, x1, y1))
     page.mouse.up()
-    until(page, "!document.querySelector('[data-do=accept]').disabled", 120)
+    until(page, "!document.querySelector('[data-part=accept]').disabled", 120)
 
 
 if __name__ == "__main__":

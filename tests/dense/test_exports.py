@@ -12,6 +12,7 @@ from lamella.dense.exports import ExportSettings, export_prediction
 from lamella.errors import LamellaError
 from lamella.formats.geojson import read_geojson
 from lamella.formats.ome_zarr import LabelStore, ProbabilityStore
+from lamella.formats.outline_file import open_outlines
 from lamella.geometry import Frame
 from lamella.slides.polygons import fill_polygon
 
@@ -86,13 +87,29 @@ def test_the_asked_files_are_written_and_no_others(
     folder, probabilities, labels, values = stored
     everything = ExportSettings(probability_tiff=True)
     exported = export_prediction(folder, tmp_path / "all", SLIDE, probabilities=probabilities, settings=everything)
-    names = {"labels.ome.tif", "probabilities.ome.tif", "objects.geojson.gz", "areas.json"}
+    names = {"labels.ome.tif", "probabilities.ome.tif", "objects.geojson.gz", "objects.outlines", "areas.json"}
     assert {path.name for path in exported.files} == {path.name for path in (tmp_path / "all").iterdir()} == names
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "all" / "labels.ome.tif"), labels)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "all" / "probabilities.ome.tif"), values)
     few = ExportSettings(label_tiff=False, geojson=False)
     export_prediction(folder, tmp_path / "few", SLIDE, settings=few)
     assert [path.name for path in (tmp_path / "few").iterdir()] == ["areas.json"]
+
+
+def test_the_outlines_for_the_viewer_are_those_of_the_geojson(
+    stored: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    export_prediction(stored[0], tmp_path / "out", SLIDE, background="background", colours={"tumour": (1, 2, 3)})
+    path = tmp_path / "out" / "objects.geojson.gz"
+    objects, found = list(read_geojson(path)), open_outlines(path)
+    assert found is not None
+    assert len(found) == len(objects) > 10
+    assert dict(zip(found.names, found.colours, strict=True)) == {"tumour": (1, 2, 3), "stroma": None}
+    for number, item in enumerate(objects):
+        assert found.names[found.classes[number]] == item.classification
+        assert tuple(found.bounds[number]) == item.bounds_px0()
+        for ring, mapped in zip(item.polygons[0], found.parts(number), strict=True):
+            np.testing.assert_array_equal(ring, mapped)
 
 
 def test_small_pieces_are_left_out_of_the_outlines_but_not_of_the_areas(

@@ -100,5 +100,5 @@ def _square(x: int, y: int) -> dict[str, object]:
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "properties": {"classification": {"name": "nucleus", "color": BLUE}},
+        "properties": {"classification": {"name": "nucleus", "color": "#{:02x}{:02x}{:02x}".format(*BLUE)}},
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+from PIL import Image
 from tests.ui.conftest import until
 
 _ITEMS = "Array.from({length: lamella.viewer.world.getItemCount()}, (_, n) => lamella.viewer.world.getItemAt(n))"
@@ -29,3 +32,13 @@ def colour_at(page, x: float, y: float, viewer: str = "lamella.viewer") -> list[
 def near(colour: list[int], wanted: tuple[int, int, int], by: int = 8) -> bool:
     """Whether a colour is that one, but for what JPEG does to it."""
     return all(abs(one - other) <= by for one, other in zip(colour[:3], wanted, strict=True))
+
+
+def on_screen(page, x: float, y: float) -> tuple[int, int, int]:
+    """The colour that a person sees at a place of the first viewer, in level-0 pixels."""
+    corner = page.locator("#viewer").bounding_box()
+    place = page.evaluate(
+        "([x, y]) => lamella.viewer.viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y))", [x, y]
+    )
+    clip = {"x": corner["x"] + place["x"], "y": corner["y"] + place["y"], "width": 1, "height": 1}
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").getpixel((0, 0))

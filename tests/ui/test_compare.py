@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.ui.conftest import until
 from tests.ui.fake_layers import BLUE, RED, Halves
-from tests.ui.on_slide import colour_at, near, open_slide_page
+from tests.ui.on_slide import colour_at, near, on_screen, open_slide_page
 
 from lamella.geometry import Frame
 
@@ -23,20 +23,6 @@ def two(page, serve_paths, make_slide, monkeypatch):
     layers = {"one": Halves("one", RED, frame), "two": Halves("two", BLUE, frame)}
     monkeypatch.setattr("lamella.view.server.served.find_layers", lambda *_: (layers, []))
     open_slide_page(page, serve_paths(make_slide("a.tif")), view="500,500,1,one")
-
-
-def on_screen(page, x: float, y: float) -> tuple[int, int, int]:
-    """The colour that a person sees at a place of the first viewer, in level-0 pixels."""
-    import io
-
-    from PIL import Image
-
-    corner = page.locator("#viewer").bounding_box()
-    place = page.evaluate(
-        "([x, y]) => lamella.viewer.viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y))", [x, y]
-    )
-    clip = {"x": corner["x"] + place["x"], "y": corner["y"] + place["y"], "width": 1, "height": 1}
-    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").getpixel((0, 0))
 
 
 def until_seen(page, x, y, colour) -> None:

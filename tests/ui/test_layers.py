@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.ui.conftest import until
 from tests.ui.fake_layers import BLUE, RED, Genes, Halves, Squares
-from tests.ui.on_slide import DRAWN, colour_at, near, open_slide_page
+from tests.ui.on_slide import DRAWN, colour_at, near, on_screen, open_slide_page
 
 from lamella.geometry import Frame
 
@@ -125,14 +125,7 @@ def test_objects_are_outlined_where_few_are_in_view(page, show):
     shown = int(count.inner_text().split()[0])
     assert 35 <= shown <= 80
     assert not near(colour_at(page, *_LEFT), BLUE)  # outlines now
-    blue = page.evaluate(
-        """() => {
-          const canvas = document.querySelector("canvas.outlines");
-          const {x, y} = lamella.viewer.viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(340, 320));
-          return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
-        }"""
-    )
-    assert near(blue, BLUE, 40)  # on the upper side of the square at 320, 320
+    assert near(on_screen(page, 340, 320), BLUE, 40)  # on the upper side of the square at 320, 320
     box(page, "nuclei").uncheck()
     assert count.inner_text() == ""
 

@@ -74,10 +74,14 @@ def test_settings_are_searched(page, serve_paths, runs):
     shown = page.locator("#settings-table tbody tr:visible")
     assert shown.count() == 2
     page.get_by_label("Find").fill("OPTIM")
+    page.get_by_label("Find").press("Enter")
+    page.wait_for_url("**/run/one?find=OPTIM#settings")
     assert shown.all_inner_texts() == ["optim.lr\t0.1\trun.yaml:3"]
     assert page.locator("#found").inner_text() == "1 of 2 settings"
     page.get_by_label("Find").fill("")
     page.get_by_label("only what was given").check()
+    page.get_by_role("button", name="Show", exact=True).click()
+    page.wait_for_url("**/run/one?find=&given=on#settings")
     assert shown.count() == 1
 
 

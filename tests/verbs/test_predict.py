@@ -72,6 +72,7 @@ def test_every_slide_gets_a_folder_of_rasters_outlines_and_facts(colour, slides,
             "probabilities.zarr",
             "labels.ome.tif",
             "objects.geojson.gz",
+            "objects.outlines",
             "overlay.png",
             "prediction.json",
         }

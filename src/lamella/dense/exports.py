@@ -18,10 +18,11 @@ from pydantic import Field
 from lamella.config import Settings
 from lamella.dense.outlines import Outline, OutlineTracer
 from lamella.formats.atomic import write_json
-from lamella.formats.geojson import GeoObject, write_geojson
+from lamella.formats.geojson import GeoObject
 from lamella.formats.label_values import NOT_LABELLED
 from lamella.formats.ome_tiff import class_table, write_ome_tiff
 from lamella.formats.ome_zarr import StoredRaster, open_raster
+from lamella.formats.outline_file import write_objects
 from lamella.geometry import Frame
 
 LABEL_TIFF, PROBABILITY_TIFF = "labels.ome.tif", "probabilities.ome.tif"
@@ -38,7 +39,8 @@ class ExportSettings(Settings):
     probability_tiff: bool = False
     """probabilities.ome.tif: a channel for each class, value / 255; as large as all else together."""
     geojson: bool = True
-    """objects.geojson.gz: outlines of the connected pieces of each class, for QuPath."""
+    """objects.geojson.gz: outlines of the connected pieces of each class, for QuPath. With objects.outlines, the same
+    for `lamella view`."""
     object_type: Literal["annotation", "detection"] = "annotation"
     """What QuPath takes outlines for: annotations can be corrected by hand, detections stay fast by the 100,000."""
     simplify_um: Annotated[float, Field(ge=0)] | None = None
@@ -95,8 +97,7 @@ def export_prediction(
         write_ome_tiff(files[-1], values.levels, values.frame, channels=values.names)
     objects = _Objects(raster, values, slide, background, dict(colours or {}), settings)
     if settings.geojson:
-        files.append(out / OBJECTS)
-        write_geojson(files[-1], objects)
+        files += write_objects(out / OBJECTS, objects)
     else:
         objects.count_pixels()
     areas = objects.areas_mm2()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,10 +147,17 @@ def _checked(path: object, objects: Iterator[tuple[int, GeoObject]]) -> Iterator
             return
 
 
-def write_geojson(path: Path | str, objects: Iterable[GeoObject]) -> None:
+def write_geojson(
+    path: Path | str, objects: Iterable[GeoObject], *, written: Callable[[int, Any], None] | None = None
+) -> None:
     """Write a FeatureCollection, one feature a line, whole or not at all; packed if the name ends in `.gz`.
 
     The same objects give the same bytes.
+
+    Args:
+        path: The file.
+        objects: To write.
+        written: Is shown each feature with its number, as the json module would read it.
 
     Raises:
         LamellaError: An object is empty, or has a coordinate that is no number, or a ring of fewer than three corners.
@@ -160,10 +167,12 @@ def write_geojson(path: Path | str, objects: Iterable[GeoObject]) -> None:
         file.write(b'{"type":"FeatureCollection","features":[')
         for number, item in enumerate(objects, 1):
             try:
-                text = _JSON.encode(_feature(item))
+                feature = _feature(item)
             except _Fault as fault:
                 raise LamellaError(path, f"object {number}: {fault}", "Nothing was written; correct it.") from fault
-            file.write((",\n" if number > 1 else "\n").encode() + text.encode())
+            file.write((",\n" if number > 1 else "\n").encode() + _JSON.encode(feature).encode())
+            if written is not None:
+                written(number, feature)
         file.write(b"\n]}\n")
 
 

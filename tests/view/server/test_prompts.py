@@ -62,8 +62,9 @@ def test_a_prompt_reaches_the_model_and_its_answer_the_page(asking):
     assert answer.status_code == 200
     (feature,) = answer.json().pop("features")
     assert feature["geometry"]["coordinates"] == [1, 2]
-    assert feature["selector"]["type"] == "MULTIPOLYGON"  # as the page draws it
-    assert {name: value for name, value in answer.json().items() if name != "features"} == {
+    assert feature["selector"]["type"] == "POLYLINE"  # as the page draws it
+    assert 'd="M1,2 1,2"' in answer.json()["svg"]
+    assert {name: value for name, value in answer.json().items() if name not in ("features", "svg")} == {
         "believed_iou": 0.75,
         "known_view": False,
         "seconds": 0.5,

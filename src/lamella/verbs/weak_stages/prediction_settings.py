@@ -73,7 +73,7 @@ class PredictionSettings(Settings):
     """Masks of up to so many megapixels are segmentation_mask.png and confidence_maps.npz, larger ones
     segmentation_mask.ome.tif and confidence_maps.zarr. 16 are 4096 x 4096: 64 MB for each class in memory."""
     geojson: bool = True
-    """Also write objects.geojson.gz: outlines of the classes for QuPath."""
+    """Also write objects.geojson.gz: outlines of the classes for QuPath; objects.outlines, the same for the viewer."""
     uncertain: UncertainSettings = UncertainSettings()
     """The list of the most uncertain tiles."""
     dct_scaling: bool = False

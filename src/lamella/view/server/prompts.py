@@ -16,9 +16,11 @@ from lamella.errors import LamellaError, first_line
 from lamella.geometry import Box
 from lamella.slides.slide import Slide
 from lamella.view.server.annotations.selectors import with_selector
+from lamella.view.server.outline_svg import outline_svg
 
 # Each click is a token that all others attend to; more than this on one object is no hand's work.
 _MOST_CLICKS = 64
+_BLUE = "#0072b2"  # of the outline that is not accepted yet
 _HOW_TO_START = "Start the viewer with model=sam2.1-hiera-tiny."
 
 
@@ -79,7 +81,7 @@ class _Asked(BaseModel):
 
 
 async def prompt(request: Request) -> JSONResponse:
-    """POST api/slides/{slide}/prompt {region, boxes, positives, negatives} -> `PromptAnswer` and `said`."""
+    """POST api/slides/{slide}/prompt {region, boxes, positives, negatives} -> `PromptAnswer`, `svg`, `said`."""
     body = await request.body()
     return JSONResponse(await run_in_threadpool(_answer, request, body))
 
@@ -103,8 +105,9 @@ def _answer(request: Request, body: bytes) -> dict[str, Any]:
         boxes = [Box(*corners) for corners in asked.boxes]
         answer = served.prompter.ask(slide, _region(asked), boxes, asked.positives, asked.negatives)
     features = [with_selector(feature) for feature in answer.features]
+    svg = outline_svg({**feature, "properties": {"classification": {"color": _BLUE}}} for feature in answer.features)
     said = _said(answer, asked=bool(asked.boxes or asked.positives))
-    return {**asdict(answer), "features": features, "said": said}
+    return {**asdict(answer), "features": features, "svg": svg, "said": said}
 
 
 def _region(asked: _Asked) -> Box:

@@ -33,8 +33,15 @@ def slide_page(request: Request) -> Response:
     groups: dict[str, list[LayerInfo]] = {}
     for layer in layers.values():
         groups.setdefault(layer.info.group, []).append(layer.info)
-    asking = {"prompt": served.prompter and served.prompter.name, "no_prompt": served.no_prompter}
-    return page(request, "slide.html", item=item, facts=facts_of(item, frame), groups=groups, refused=refused, **asking)
+    values = {
+        "facts": facts_of(item, frame),
+        "groups": groups,
+        "refused": refused,
+        "prompt": served.prompter and served.prompter.name,
+        "no_prompt": served.no_prompter,
+        "authors": served.annotations.authors(item.name),
+    }
+    return page(request, "slide.html", item=item, **values)
 
 
 def slide_facts(request: Request) -> JSONResponse:

@@ -1,21 +1,20 @@
 // Drawing on the slide. What is drawn is saved by itself; the server wrote the controls into the page.
 import {ask, root, say} from "./ask.js";
 import {drawn, saving} from "./saving.js";
-import {goTo, placeAt} from "./viewer.js";
+import {goTo} from "./viewer.js";
 
 const LISTED = 200; // objects in the list; more would make the page slow
-const SHAPES = ["rectangle", "polygon"]; // what Annotorious draws
 const BY_HAND = {type: "Feature", properties: {objectType: "annotation"}, editable: true};
 
 // Returns {add(feature), author, setTool(name)}. Features of other tools come with their `selector` from the server and
-// are saved as if they were drawn. The viewer's event "tool" tells of another tool; but for "move" clicks select nothing.
+// are saved as if they were drawn. The viewer's event "tool" tells of another tool; only with "move" clicks select.
 export async function annotate(section, slide, viewer) {
   const part = (name) => section.querySelector(`[data-part=${name}]`);
   const author = localStorage.getItem("lamella-author") || slide.author;
   const path = `api/slides/${slide.id}/annotations`, ownPath = `${path}/${encodeURIComponent(author)}`;
   const {authors, classes: known, free_colours: free, refused, read_only: readOnly} = await ask(path);
   const classes = Object.assign(Object.create(null), known); // a class may be called "constructor"
-  const chosen = part("class"), list = part("drawn");
+  const chosen = part("class"), list = part("drawn"), tools = [...section.querySelectorAll("[data-tool]")];
   let tool = "move";
 
   const nameOf = ({properties}) => properties?.feature.properties?.classification?.name ?? "";
@@ -46,13 +45,7 @@ export async function annotate(section, slide, viewer) {
   const add = (feature) => {
     store.addAnnotation(drawn({...classed({...BY_HAND, ...feature}, chosen.value), id: undefined}, author), "LOCAL");
   };
-  function addBox(x, y, w, h, more) {
-    const bounds = {minX: x, minY: y, maxX: x + w, maxY: y + h};
-    add({selector: {type: "RECTANGLE", geometry: {x, y, w, h, rot: 0, bounds}}, ...more});
-  }
-  const addPoint = (x, y) => {
-    addBox(x - 0.5, y - 0.5, 1, 1, {editable: false, geometry: {type: "Point", coordinates: [x, y]}});
-  };
+  const addByNumbers = async (given) => add(await ask(`api/slides/${slide.id}/shape?${new URLSearchParams(given)}`));
 
   // The list: a way to every object without a mouse.
   function show() {
@@ -75,17 +68,14 @@ export async function annotate(section, slide, viewer) {
   };
 
   function setTool(name) {
-    tool = name;
+    const {draw, hint = ""} = tools.find((button) => button.dataset.tool === name)?.dataset ?? {};
+    tool = viewer.element.dataset.tool = name;
     anno.cancelDrawing();
     anno.cancelSelected();
-    if (SHAPES.includes(name)) anno.setDrawingTool(name);
-    anno.setDrawingMode(name === "polygon" ? "click" : "drag");
-    anno.setDrawingEnabled(SHAPES.includes(name));
-    viewer.element.dataset.tool = name;
-    for (const button of section.querySelectorAll("[data-tool]")) {
-      button.setAttribute("aria-pressed", String(button.dataset.tool === name));
-      if (button.dataset.tool === name) part("hint").textContent = button.dataset.hint;
-    }
+    if (draw) { anno.setDrawingTool(name); anno.setDrawingMode(draw); }
+    anno.setDrawingEnabled(Boolean(draw));
+    for (const button of tools) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+    part("hint").textContent = hint;
     viewer.raiseEvent("tool", {name});
   }
 
@@ -105,13 +95,13 @@ export async function annotate(section, slide, viewer) {
     show();
   });
   viewer.addHandler("canvas-click", ({quick, position}) => {
-    if (quick && tool === "point") addPoint(...placeAt(viewer, position));
+    if (quick && tool === "point") addByNumbers(viewer.viewport.viewerElementToImageCoordinates(position));
   });
 
   // Buttons and forms.
   const does = {undo: anno.undo, redo: anno.redo, save: mine.save, remove: () => anno.removeAnnotation(selected().id)};
   for (const button of section.querySelectorAll("[data-act]")) button.onclick = () => does[button.dataset.act]();
-  for (const button of section.querySelectorAll("[data-tool]")) button.onclick = () => setTool(button.dataset.tool);
+  for (const button of tools) button.onclick = () => setTool(button.dataset.tool);
   chosen.onchange = () => {
     const item = selected(), name = chosen.value;
     anno.cancelSelected();
@@ -123,11 +113,7 @@ export async function annotate(section, slide, viewer) {
       showClasses(name.trim());
       chosen.onchange();
     },
-    numbers({x, y, w, h, unit}) {
-      const [sx, sy] = unit === "um" ? [slide.mpp_x, slide.mpp_y] : [1, 1];
-      if (w > 0 && h > 0) addBox(x / sx, y / sy, w / sx, h / sy);
-      else addPoint(x / sx, y / sy);
-    },
+    numbers: addByNumbers,
     async author({name}) { // another name: another file
       await mine.save();
       if (mine.pending()) return;
@@ -136,7 +122,7 @@ export async function annotate(section, slide, viewer) {
     },
   };
   for (const [name, act] of Object.entries(submits)) {
-    part(name).onsubmit = (event) => { event.preventDefault(); act(Object.fromEntries(new FormData(event.target))); };
+    part(name).onsubmit = ({target}) => act(Object.fromEntries(new FormData(target)));
   }
   part("import").onchange = async ({target: {files: [file]}}) => {
     await mine.save();
@@ -150,7 +136,6 @@ export async function annotate(section, slide, viewer) {
 
   const all = Object.entries(authors).flatMap(([name, {features}]) => features.map((item) => drawn(item, name)));
   store.bulkUpsertAnnotations(all, "REMOTE");
-  part("names").textContent = Object.keys(authors).filter((name) => name !== author).join(", ") || "nobody so far";
   say([readOnly, ...Object.values(refused)].filter(Boolean).join(" "), true, part("saved"));
   // Never "Region" unasked: what a model outlined would become one by accident.
   showClasses(Object.keys(classes).find((name) => name !== "Region") ?? "");

@@ -7,8 +7,8 @@ Element.prototype.setAttribute = function (name, value) {
   if (name === "style") this.style.cssText = value;
   else setPlain.call(this, name, value);
 };
-// OpenSeadragon adds a style sheet unless it finds one so marked. The policy refuses even an empty one, so the mark is an
-// element of that name which is none.
+// OpenSeadragon adds a style sheet unless it finds one so marked. The policy refuses even an empty one, so the mark is
+// an element of that name which is none.
 const mark = document.createElementNS("urn:lamella", "style");
 mark.setAttribute("data-openseadragon-mobile-css", "");
 document.head.append(mark);

@@ -34,6 +34,6 @@ export function compareLayers(section, slide, viewer, layers) {
     for (const [row, show] of laid) show(row === wanted ? row.look() : null);
   }
   form.onchange = compare;
-  layers.onChange(compare);
+  viewer.addHandler("layers", compare);
   handle.oninput = () => stage.style.setProperty("--share", `${handle.value / 10}%`);
 }

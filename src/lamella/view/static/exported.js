@@ -23,21 +23,17 @@
     const by = Number(button.dataset.zoom);
     button.onclick = () => (by ? viewport.zoomBy(by) : viewport.goHome());
   }
-  for (const field of document.querySelectorAll("[data-layer]")) {
+  viewer.addOnceHandler("open", () => document.querySelectorAll("[data-layer]").forEach((field) => {
     const [shown, opacity] = field.querySelectorAll("input");
-    let image;
-    const show = () => image?.setOpacity(shown.checked ? Number(opacity.value) : 0);
-    shown.onchange = () => {
-      if (image || !shown.checked) { show(); return; }
-      image = {setOpacity() {}}; // asked for once
-      viewer.addTiledImage({
-        tileSource: source(field.dataset.layer, "png", 2), width: Math.ceil(width / 2) * 2 / width, opacity: 0,
-        success: ({item}) => { image = item; show(); },
-      });
-    };
-    opacity.oninput = show;
-  }
-  const drawn = document.getElementById("drawn"), scale = document.getElementById("scale");
+    viewer.addTiledImage({ // its tiles are loaded once it is shown
+      tileSource: source(field.dataset.layer, "png", 2), width: Math.ceil(width / 2) * 2 / width, opacity: 0,
+      success({item}) {
+        field.oninput = () => item.setOpacity(shown.checked ? Number(opacity.value) : 0);
+        field.oninput();
+      },
+    });
+  }));
+  const drawn = document.getElementById("drawn");
   viewer.canvas.append(drawn);
   for (const field of document.querySelectorAll("fieldset[data-author]")) {
     const group = drawn.querySelector(`g[data-author="${field.dataset.author}"]`);
@@ -46,9 +42,6 @@
   viewer.addHandler("update-viewport", () => {
     const {x, y, width: across, height: down} = viewport.viewportToImageRectangle(viewport.getBounds(true));
     drawn.setAttribute("viewBox", `${x} ${y} ${across} ${down}`);
-    const pxPerUm = viewer.container.clientWidth / across / mpp, decade = 10 ** Math.floor(Math.log10(160 / pxPerUm));
-    const um = decade * [5, 2, 1].find((step) => step * decade * pxPerUm <= 160 * 1.000001);
-    scale.style.width = `${um * pxPerUm}px`;
-    scale.textContent = um >= 1000 ? `${um / 1000} mm` : `${Number(um.toPrecision(1))} µm`;
+    scaleBar(document.getElementById("scale"), viewer.container.clientWidth / across / mpp);
   });
 })();

@@ -11,14 +11,14 @@ const READING_MS = 700; // before asking again while their file is still being r
 // tell(text, read) is told how many objects are in view, and when their file has been read to its end.
 export function layOver(viewer, slide, info, tell = () => {}) {
   const base = `api/slides/${slide.id}/layers/${info.id}`;
-  const outlines = info.objects ? outlinesOn(viewer, info) : null;
+  const outlines = info.objects ? outlinesOn(viewer) : null;
   const items = new Set(); // the tiles in sight and, for a moment, those that will take their place
   let look = null, asked = null, timer = 0, turn = 0, reading = false, whole = "";
 
   function paint() {
     const opacity = look ? Number(look.get("opacity")) : 0;
-    outlines?.strength(opacity);
-    for (const item of items) item.setOpacity(outlines?.any() ? 0 : opacity); // tiles stand in for too many outlines
+    if (outlines) outlines.place.style.opacity = 1.6 * opacity; // lines need more than areas
+    for (const item of items) item.setOpacity(outlines?.place.firstChild ? 0 : opacity); // tiles stand in for too many
   }
 
   function keepOnly(item) {
@@ -46,18 +46,14 @@ export function layOver(viewer, slide, info, tell = () => {}) {
   async function objects() {
     const mine = ++turn;
     const [x0, y0, x1, y1] = boxInView(viewer).map(Math.round);
-    try {
-      const found = await ask(`${base}/objects?${new URLSearchParams({x0, y0, x1, y1, limit: MOST_OUTLINES})}`);
-      if (mine !== turn || !look) return;
-      const {total, features, ready} = found;
-      const only = look.get("channel");
-      outlines.draw(only ? features.filter(({properties}) => properties.classification?.name === only) : features);
-      tell(`${total.toLocaleString("en")} in view${features.length < total ? ", too many to outline: zoom in" : ""}`
-        + (ready < 1 ? ` · ${Math.floor(ready * 100)} % of the file read` : ""), reading && ready === 1);
-      if (ready < 1) { reading = true; later(READING_MS); }
-      else if (reading) { reading = false; whole = "&whole=1"; tiles(); } // earlier ones show a part
-      paint();
-    } catch (error) { tell(error.message); }
+    const box = {x0, y0, x1, y1, limit: MOST_OUTLINES, channel: look?.get("channel") ?? ""};
+    const {svg, said, ready} = await ask(`${base}/objects?${new URLSearchParams(box)}`);
+    if (mine !== turn || !look) return;
+    outlines.draw(svg);
+    tell(said, reading && ready === 1);
+    if (ready < 1) { reading = true; later(READING_MS); }
+    else if (reading) { reading = false; whole = "&whole=1"; tiles(); } // earlier ones show a part
+    paint();
   }
   function later(wait) { clearTimeout(timer); timer = setTimeout(objects, wait); }
   viewer.addHandler("viewport-change", () => { if (look && outlines) later(REST_MS); });
@@ -68,7 +64,7 @@ export function layOver(viewer, slide, info, tell = () => {}) {
     if (look && info.tiles) tiles();
     if (look) return paint();
     asked = null;
-    if (outlines) { outlines.draw([]); tell(""); }
+    if (outlines) { outlines.draw(""); tell(""); }
     keepOnly(null);
   };
 }

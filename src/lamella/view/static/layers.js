@@ -7,17 +7,11 @@ const TYPING_MS = 200; // after the last letter, before a search
 export function showLayers(section, slide, viewer) {
   const rows = new Map();
   const shown = new Set(); // the last one lies on top
-  const listeners = [];
   for (const form of section.querySelectorAll("form[data-layer]")) {
-    const row = layerRow(form, slide, viewer, () => {
-      if (row.on()) shown.add(row); else shown.delete(row);
-      for (const listener of listeners) listener();
-    });
-    rows.set(row.info.id, row);
+    rows.set(form.dataset.layer, layerRow(form, slide, viewer, shown));
   }
   return {
     rows,
-    onChange: (listener) => listeners.push(listener),
     top: () => [...shown].at(-1),
     state: () => [...shown].map((row) => [row.info.id, ...row.look().values()].map(encodeURIComponent).join("~")),
     restore(states) {
@@ -28,13 +22,14 @@ export function showLayers(section, slide, viewer) {
   };
 }
 
-function layerRow(form, slide, viewer, changed) {
+function layerRow(form, slide, viewer, shown) {
   const info = slide.layers.find(({id}) => id === form.dataset.layer);
   const address = `api/slides/${slide.id}/layers/${info.id}`;
   const field = form.elements;
   const part = (name) => form.querySelector(`.${name}`);
   const [box, find] = [part("shown"), part("find")];
   const look = () => new FormData(form);
+  const row = {info, form, look, turn, strengthen(steps) { field.opacity.stepUp(steps); show(); }};
   let typing = 0;
   const lay = layOver(viewer, slide, info, (text, read) => {
     part("count").textContent = text;
@@ -43,7 +38,8 @@ function layerRow(form, slide, viewer, changed) {
 
   function show() {
     lay(box.checked ? look() : null);
-    changed();
+    if (box.checked) shown.add(row); else shown.delete(row);
+    viewer.raiseEvent("layers");
   }
 
   function turn(on, values = []) { // values: of the look's fields, in their order
@@ -77,7 +73,6 @@ function layerRow(form, slide, viewer, changed) {
     if (exact && exact !== field.channel.value) choose(exact);
   }
 
-  form.onsubmit = (event) => event.preventDefault();
   form.oninput = ({target}) => {
     if (target === find) { clearTimeout(typing); typing = setTimeout(search, TYPING_MS); }
     if (target === field.opacity) show();
@@ -88,5 +83,5 @@ function layerRow(form, slide, viewer, changed) {
     else if (target === box || target === field.map) turn(box.checked);
     else if (target !== find) show();
   };
-  return {info, form, look, turn, on: () => box.checked, strengthen(steps) { field.opacity.stepUp(steps); show(); }};
+  return row;
 }

@@ -3,20 +3,18 @@ import {ask, say} from "./ask.js";
 import {outlinesOn} from "./outlines.js";
 import {boxInView, onSlide, placeAt} from "./viewer.js";
 
-const BLUE = {classification: {color: [0, 114, 178]}};
 const SIGNS = {positives: "+", negatives: "−", boxes: ""};
 
 export function prompting(section, slide, viewer, annotations) {
   if (!slide.prompt) return; // the page says why
   const part = (name) => section.querySelector(`[data-part=${name}]`);
-  const button = (name) => section.querySelector(`[data-do=${name}]`);
-  const mask = outlinesOn(viewer, {filled: true, legend: {classes: []}});
+  const mask = outlinesOn(viewer, "outlines mask");
   viewer.canvas.append(viewer.overlaysContainer); // signs lie above outlines
-  let on = false, prompts = [], outline = null, shown = [], asked = 0; // prompts: [kind, place] in the order given
+  let prompts = []; // [kind, place] in the order given
+  let on = false, outline = null, shown = [], asked = 0, from = null; // from: where a box begins
   const of = (kind) => prompts.filter(([own]) => own === kind).map(([, place]) => place);
 
   function show(drawn = prompts) {
-    mask.draw(outline ? [{...outline, properties: BLUE}] : []);
     shown.forEach((element) => viewer.removeOverlay(element));
     shown = drawn.map(([kind, place]) => {
       const element = document.createElement("span"), box = onSlide(viewer, place);
@@ -27,8 +25,8 @@ export function prompting(section, slide, viewer, annotations) {
   }
   function tell(text, fault) {
     say(text, fault, part("answer"));
-    button("back").disabled = button("reject").disabled = !prompts.length;
-    button("accept").disabled = !outline;
+    part("back").disabled = part("reject").disabled = !prompts.length;
+    part("accept").disabled = !outline;
     show();
   }
   async function look() { // without prompts the view is only made ready
@@ -37,7 +35,7 @@ export function prompting(section, slide, viewer, annotations) {
     const body = {region: boxInView(viewer), ...Object.fromEntries(given)};
     const found = await ask(`api/slides/${slide.id}/prompt`, body).catch(({message}) => ({fault: message}));
     if (number !== asked) return; // another prompt came since
-    if (!found.fault) [outline = null] = found.features;
+    if (!found.fault) { [outline = null] = found.features; mask.draw(found.svg); }
     tell(found.fault ?? found.said, Boolean(found.fault));
   }
   function add(kind, place) { // one object has one box
@@ -46,6 +44,7 @@ export function prompting(section, slide, viewer, annotations) {
   }
   function reject() {
     [prompts, outline, asked] = [[], null, asked + 1];
+    mask.draw("");
     tell("");
   }
   const atCross = (kind) => () => add(kind, placeAt(viewer, viewer.viewport.getContainerSize().divide(2)));
@@ -55,12 +54,11 @@ export function prompting(section, slide, viewer, annotations) {
     back() { prompts.pop(); if (of("boxes").length || of("positives").length) look(); else reject(); },
     accept() { annotations.add(outline); reject(); },
   };
-  for (const name of Object.keys(does)) button(name).onclick = does[name];
+  for (const name of Object.keys(does)) part(name).onclick = does[name];
   viewer.addHandler("tool", ({name}) => {
-    if (on === (name === "prompt")) return;
-    on = !on;
+    on = name === "prompt";
     part("asking").hidden = !on;
-    button("start").setAttribute("aria-pressed", String(on));
+    part("start").setAttribute("aria-pressed", String(on));
     reject();
     if (on) look(); // the encoder works while the user aims
   });
@@ -68,7 +66,6 @@ export function prompting(section, slide, viewer, annotations) {
     const sign = section.querySelector("[name=sign]:checked").value;
     if (on && quick) add(originalEvent.shiftKey ? "negatives" : sign, placeAt(viewer, position));
   });
-  let from = null; // where a box begins
   viewer.addHandler("canvas-press", ({position}) => { from = placeAt(viewer, position); });
   const dragged = (name, then) => viewer.addHandler(name, (event) => {
     if (!on) return;

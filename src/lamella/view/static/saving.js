@@ -2,7 +2,7 @@
 import {ask, say} from "./ask.js";
 
 const PAUSE_MS = 700; // after the last change: a shape that is dragged is sent once
-const LONGEST_WAIT_S = 60;
+const WAIT_S = 2; // after a failure
 
 // A GeoJSON feature of the server, which comes with how it is drawn, as an object of Annotorious; and back.
 export const drawn = (feature, author) => ({
@@ -14,7 +14,7 @@ const written = ({id, properties, target}) => ({...properties.feature, id, selec
 // Says in `place` how it goes.
 export function saving(path, store, author, version, place) {
   const touched = new Set();
-  let timer = 0, busy = null, failures = 0;
+  let timer = 0, busy = null;
 
   // What the server has takes the place of what is here, except what was touched since.
   function take(features) {
@@ -30,16 +30,15 @@ export function saving(path, store, author, version, place) {
     const deletes = ids.filter((id) => !store.getAnnotation(id));
     try {
       const answer = await ask(path, {base_version: version, upserts, deletes});
-      const refused = Object.keys(answer.refused);
-      [version, failures] = [answer.version, 0];
-      refused.forEach((id) => touched.add(id)); // sent again with the next change
+      version = answer.version;
+      for (const id in answer.refused) touched.add(id); // sent again with the next change
       if (answer.features) take(answer.features);
-      say(answer.said, refused.length > 0, place);
+      say(answer.said, Object.keys(answer.refused).length > 0, place);
     } catch (error) {
       ids.forEach((id) => touched.add(id));
-      const wait = error.status < 500 ? 0 : Math.min(2 ** ++failures, LONGEST_WAIT_S); // a refusal stays one
-      say(`Not saved yet${wait ? `, trying again in ${wait} s` : ""}: ${error.message}`, true, place);
-      if (wait) timer = setTimeout(save, wait * 1000);
+      const again = !(error.status < 500); // a refusal stays one
+      say(`Not saved yet${again ? `, trying again in ${WAIT_S} s` : ""}: ${error.message}`, true, place);
+      if (again) timer = setTimeout(save, WAIT_S * 1000);
     }
   }
 

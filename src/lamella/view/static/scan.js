@@ -9,15 +9,14 @@ const pictures = [...document.querySelectorAll(".picture")];
 const axes = [...main.querySelectorAll("output")].map(({id}) => id.replace("said-", ""));
 let pointed = null; // the voxel under the pointer
 
-let busy, again;
+let busy = false, again = false;
 async function update() { // one round at a time; what changed meanwhile is shown by the next
   again = true;
-  if (busy) return;
-  for (busy = true; again;) {
-    again = false;
+  while (again && !busy) {
+    [busy, again] = [true, false];
     await round().catch((error) => say(error.message, true));
+    busy = false;
   }
-  busy = false;
 }
 
 async function load(image, place) {
@@ -68,9 +67,7 @@ async function play({target: button}) {
   }
 }
 
-for (const picture of pictures) {
-  picture.style.aspectRatio = picture.dataset.ratio;
-  if (!picture.dataset.across) continue; // a film
+for (const picture of document.querySelectorAll(".planes .picture")) {
   picture.onpointerdown = picture.onpointermove = pointer;
   picture.onpointerleave = () => { pointed = null; update(); };
   picture.onwheel = (event) => {
@@ -79,11 +76,6 @@ for (const picture of pictures) {
     pointer(event);
   };
 }
-const {columns, ratio} = part("planes")?.dataset ?? {}; // all in sight, with what stands above and below
-if (columns) {
-  Object.assign(part("planes").style, {gridTemplateColumns: columns, maxWidth: `calc((100vh - 21rem) * ${ratio})`});
-}
 main.oninput = () => { pointed = null; update(); };
 part("play").onclick = play;
-part("look").onsubmit = (event) => event.preventDefault();
 await update();

@@ -54,6 +54,18 @@ def test_saved_work_comes_back_with_how_it_is_drawn(client):
     assert len(set(found["free_colours"])) == 21
 
 
+def test_a_shape_by_numbers(client, folder):
+    path = "/api/slides/id-a/shape"
+    found = client.get(f"{path}?x=10&y=20&w=5&h=2.5&unit=um").json()  # 0.5 um per pixel
+    assert found["selector"]["type"] == "RECTANGLE"
+    assert found["selector"]["geometry"]["bounds"] == {"minX": 20, "minY": 40, "maxX": 30, "maxY": 45}
+    found = client.get(f"{path}?x=10&y=20.5&w=&h=&unit=px0").json()
+    assert (found["geometry"], found["editable"]) == ({"type": "Point", "coordinates": [10, 20.5]}, False)
+    for wrong in ("x=1", "x=1&y=nan", "x=a&y=1", "x=1&y=1&w=inf&h=1"):
+        assert "is no number" in client.get(f"{path}?{wrong}").json()["error"]
+    assert not folder.exists()
+
+
 def test_what_was_drawn_is_what_the_selector_says(client, folder):
     save(client, 0, box(1))
     (feature,) = client.get(ANNOTATIONS).json()["authors"]["anna"]["features"]

@@ -119,14 +119,14 @@ def test_what_nobody_thought_of_leaves_the_rest(tmp_path, caplog):
 def test_expression_has_its_genes_and_their_unit(tmp_path):
     folder = tmp_path / "expression" / "slide"
     folder.mkdir(parents=True)
-    facts = {**FACTS, "units": "expected count per bin of 2 um", "model": ["a", "b"], "bin_um": 2.0}
+    facts = {**FACTS, "units": "expected count per bin of 2 µm", "model": ["a", "b"], "bin_um": 2.0}
     (folder / "prediction.json").write_text(json.dumps(facts))
     write_values(folder / "genes.zarr")
     layers, refused = find(LayerSource("expression", folder, "slide", "expression"))
     assert refused == []
     assert list(layers) == ["expression-genes"]
     info = layers["expression-genes"].info
-    assert info.legend.unit == "expected count per bin of 2 um"
+    assert info.legend.unit == "expected count per bin of 2 µm"
     assert info.note == "2 models, 2 µm bins"
     assert list(info.channels) == ["AAA", "BBB"]
 

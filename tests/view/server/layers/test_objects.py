@@ -11,6 +11,8 @@ import pytest
 
 from lamella.errors import LamellaError
 from lamella.formats.geojson import GeoObject, write_geojson
+from lamella.formats.outline_arrays import GrowingOutlines
+from lamella.formats.outline_file import write_objects
 from lamella.geometry import Box, Frame
 from lamella.view.server.layers import objects as objects_module
 from lamella.view.server.layers import outline_reader
@@ -151,7 +153,7 @@ def _written(tmp_path: Path, count: int) -> Path:
 def test_the_quick_way_takes_what_the_slow_way_takes(tmp_path, monkeypatch):
     path = _written(tmp_path, 50)
     quick = OutlineReader(path).outlines(10)
-    monkeypatch.setattr(outline_reader._Growing, "_add_plain", lambda self, feature, keep: False)
+    monkeypatch.setattr(GrowingOutlines, "_add_plain", lambda self, feature, keep: False)
     slow = OutlineReader(path).outlines(10)
     assert len(quick) == 50
     assert quick.names == slow.names == ("cell",)
@@ -167,6 +169,45 @@ def test_beyond_the_stated_memory_only_boxes_are_kept_and_that_is_said(tmp_path,
     assert "25 of them as boxes" in ObjectLayer(tmp_path / "cells.geojson", "run", SLIDE).info.note
     x0, y0, x1, y1 = found.bounds[49]
     assert np.array_equal(found.parts(49)[0], [[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+def _unread(*_):
+    raise AssertionError("the GeoJSON was read")
+
+
+def test_outlines_that_predict_wrote_are_there_at_once_and_look_the_same(tmp_path, monkeypatch):
+    read = layer_of(tmp_path, some_objects(), "read.geojson.gz")
+    write_objects(tmp_path / "mapped.geojson.gz", some_objects())
+    monkeypatch.setattr(objects_module, "_SHORT_BYTES", 0)  # as if it were long
+    monkeypatch.setattr(outline_reader, "iterate_features", _unread)
+    mapped = ObjectLayer(tmp_path / "mapped.geojson.gz", "run", SLIDE)
+    assert mapped.settled
+    assert mapped.info.legend.classes == read.info.legend.classes
+    assert mapped.info.channels == read.info.channels
+    assert mapped.info.note.startswith("5 objects (0.0 MB on disk);")
+    assert mapped.objects(SLIDE.bounds_px, 100) == read.objects(SLIDE.bounds_px, 100)
+    assert mapped.objects(SLIDE.bounds_px, 100).total == 5
+    for box in (Box(0, 0, 1024, 768), SLIDE.bounds_px):
+        assert np.array_equal(mapped.tile(box, 256, 192, Look()), read.tile(box, 256, 192, Look()))
+    assert mapped.tile(Box(0, 0, 1024, 768), 256, 192, Look()).any()
+
+
+@pytest.mark.parametrize("change", ["edited", "replaced", "damaged"])
+def test_where_they_are_of_another_file_or_damaged_the_geojson_is_read(tmp_path, caplog, change):
+    path, items = tmp_path / "objects.geojson.gz", some_objects()
+    outlines = write_objects(path, items)[1]
+    if change == "edited":
+        text = gzip.decompress(path.read_bytes()).replace(b'"gland"', b'"gleam"')
+        path.write_bytes(gzip.compress(text))
+    elif change == "replaced":
+        write_geojson(path, items[:2])
+    else:
+        outlines.write_bytes(outlines.read_bytes()[:-1])
+    layer = ObjectLayer(path, "run", SLIDE)
+    assert layer.objects(SLIDE.bounds_px, 100).total == (2 if change == "replaced" else 5)
+    assert layer.names[0] == ("gleam" if change == "edited" else "gland")
+    assert "on disk" not in layer.info.note
+    assert ("objects.outlines: it is damaged" in caplog.text) == (change == "damaged")
 
 
 @pytest.mark.parametrize(

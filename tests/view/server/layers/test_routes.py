@@ -126,8 +126,10 @@ def test_damage_is_an_error_tile_with_a_line_in_the_log_and_is_not_kept(client, 
 
 def test_objects_channels_and_legends(client):
     found = client.get(f"{LAYER}objects/objects?x0=0&y0=0&x1=150&y1=150&limit=10").json()
-    assert (found["total"], found["ready"], len(found["features"])) == (3, 1.0, 3)
-    assert client.get(f"{LAYER}objects/objects?x0=0&y0=0&x1=150&y1=150&limit=2").json()["features"] == []
+    assert (found["total"], found["ready"], found["said"]) == (3, 1.0, "3 in view")
+    assert found["svg"].count("z") == 3
+    found = client.get(f"{LAYER}objects/objects?x0=0&y0=0&x1=150&y1=150&limit=2").json()
+    assert (found["svg"], found["said"]) == ("", "3 in view, too many to outline: zoom in")
     assert client.get(f"{LAYER}objects/objects?x0=0&y0=0&x1=50&y1=50").json()["total"] == 0
     assert client.get(f"{LAYER}values/channels?search=b").json() == {
         "channels": ["BBB"],
@@ -138,7 +140,12 @@ def test_objects_channels_and_legends(client):
     legend = client.get(f"{LAYER}values/legend?channel=AAA&map=magma&high=50").json()
     assert (legend["low"], legend["high"], len(legend["stops"])) == (0, 50, 17)
     assert 'placeholder="50"' in legend["html"]
-    assert client.get(f"{LAYER}labels/objects?x0=0&y0=0&x1=9&y1=9").json() == {"total": 0, "features": [], "ready": 1.0}
+    assert client.get(f"{LAYER}labels/objects?x0=0&y0=0&x1=9&y1=9").json() == {
+        "total": 0,
+        "svg": "",
+        "ready": 1.0,
+        "said": "0 in view",
+    }
 
 
 def test_a_tile_of_a_file_that_is_still_read_is_not_kept(client, monkeypatch):

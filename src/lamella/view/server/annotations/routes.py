@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +15,7 @@ from starlette.routing import Route
 from lamella.errors import LamellaError
 from lamella.formats.annotation_folder import AnnotatedSlide
 from lamella.formats.geojson import as_feature
+from lamella.geometry import Box
 from lamella.view.server.annotations import queue
 from lamella.view.server.annotations.bodies import RefusedObjectsError, SaveBody, change_of, imported, parsed
 from lamella.view.server.annotations.classes import classes_of, free_colours
@@ -83,6 +86,35 @@ def _said(version: int, conflicts: int, refused: Mapping[str, str]) -> str:
     return text + (f". Changed elsewhere in the meantime: {conflicts}; both versions are kept." if conflicts else ".")
 
 
+def shape(request: Request) -> JSONResponse:
+    """GET api/slides/{slide}/shape?x=&y=&w=&h=&unit=: a box with upright sides, or a point without width and height.
+
+    unit: `um`, else level-0 pixels; from the slide's upper left corner. Nothing is saved.
+
+    Raises:
+        LamellaError: A number is missing, or none.
+    """
+    frame = _slide(request).frame
+    x, y, w, h = (_number(request, name) for name in "xywh")
+    box = Box(x, y, x + w, y + h)
+    x0, y0, x1, y1 = astuple(frame.box_px(box) if request.query_params.get("unit") == "um" else box)
+    geometry = {"type": "Point", "coordinates": [x0, y0]}
+    if w > 0 and h > 0:
+        geometry = {"type": "Polygon", "coordinates": [[[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]]}
+    return JSONResponse(with_selector({"type": "Feature", "geometry": geometry}))
+
+
+def _number(request: Request, name: str) -> float:
+    text = request.query_params.get(name, "") or ("0" if name in "wh" else "")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise LamellaError("a shape", f"{name} is no number: {text!r}", "Give x and y, and w and h of a box.")
+    return value
+
+
 async def load(request: Request) -> JSONResponse:
     """POST api/slides/{slide}/annotations/{author}/import: GeoJSON. Objects of a known id take the place of theirs."""
     body = await request.body()
@@ -129,6 +161,7 @@ def _shown(version: Version) -> Mapping[str, Any]:
 
 
 ROUTES: list[Route] = [
+    Route("/api/slides/{slide}/shape", shape),
     Route("/api/slides/{slide}/annotations", annotations),
     Route("/api/slides/{slide}/annotations/{author}.geojson", export),
     Route("/api/slides/{slide}/annotations/{author}", save, methods=["POST"]),

@@ -1,7 +1,8 @@
 """Objects as Annotorious 3 draws them in the page ("selectors"), and back. All in level-0 pixels.
 
-It draws rectangles, polygons and multipolygons. Points become squares of one pixel and lines outlines that enclose
-nothing: their strokes, whose width does not depend on the zoom, make them dots and lines.
+It draws rectangles, polygons, multipolygons and lines. Points become lines around a square of one pixel: strokes, whose
+width does not depend on the zoom, make them dots, and a click a few display pixels beside one hits it. Several points
+or lines become outlines that enclose nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ def with_selector(feature: Mapping[str, Any]) -> dict[str, Any]:
     elements = [{"rings": [{"points": ring[:-1]} for ring in rings], "bounds": _bounds(rings[0])} for rings in polygons]
     bounds = _bounds([corner for rings in polygons for corner in rings[0]])
     selector: dict[str, Any] = {"type": "MULTIPOLYGON", "geometry": {"bounds": bounds, "polygons": elements}}
+    if kind in ("Point", "LineString"):
+        # The square's first side twice: else the corner where it begins would be no corner.
+        line = [*polygons[0][0], polygons[0][0][1]] if kind == "Point" else coordinates
+        points = [{"type": "CORNER", "point": corner} for corner in line]
+        selector = {"type": "POLYLINE", "geometry": {"bounds": bounds, "points": points, "closed": False}}
     if kind == "Polygon" and len(coordinates) == 1:
         points = coordinates[0][:-1]
         selector = {"type": "POLYGON", "geometry": {"bounds": bounds, "points": points}}

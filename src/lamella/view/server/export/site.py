@@ -27,7 +27,10 @@ from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.served import Served
 
 PLAN = "export.json"
-_COPIED = ("look.css", "icon.svg", "exported.css", "exported.js", "vendor/openseadragon.js", "vendor/LICENCES.txt")
+_COPIED = (
+    *("look.css", "icon.svg", "exported.css", "scale_bar.js", "exported.js"),
+    *("vendor/openseadragon.js", "vendor/LICENCES.txt"),
+)
 _DZI = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
     '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" Overlap="0" TileSize="{tile_px}">'

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lamella.errors import LamellaError
+from lamella.formats.outline_arrays import LINES, POINTS
 from lamella.geometry import Box, Frame
 from lamella.view.marks import Colour, web
 from lamella.view.server.layers.colours import Indexed, class_lookup, painted, stops, web_classes
@@ -17,7 +18,7 @@ from lamella.view.server.layers.contract import LayerInfo, Legend, Look, Objects
 from lamella.view.server.layers.density import densest, density_under
 from lamella.view.server.layers.layer import Making, PlainLayer, found_names
 from lamella.view.server.layers.outline_reader import OutlineReader
-from lamella.view.server.layers.outlines import LINES, POINTS, Outlines
+from lamella.view.server.layers.outlines import Outlines
 
 _DENSITY_MAP = "magma"
 # Outlines are drawn where objects are so large on the display; below they are specks.
@@ -43,7 +44,7 @@ def object_layers(path: Path, group: str, slide: Frame) -> Iterator[Making]:
 
 
 class ObjectLayer(PlainLayer):
-    """Outlines of a file, read in the background once they are asked for.
+    """Outlines of a file, read in the background once they are asked for; at once where `predict` wrote them as arrays.
 
     Args:
         path: `.geojson` or `.geojson.gz`.
@@ -68,7 +69,7 @@ class ObjectLayer(PlainLayer):
         name = path.name.removesuffix(".gz").removesuffix(".geojson") if title == "objects" else title
         note = f"{path.name}; far out, the brighter the more objects per mm²"
         super().__init__(LayerInfo(name, title, group, legend, objects=True, opacity=0.9, note=note))
-        if path.stat().st_size <= _SHORT_BYTES:
+        if self._reader.mapped or path.stat().st_size <= _SHORT_BYTES:
             self._read()
 
     @property
@@ -128,7 +129,9 @@ class ObjectLayer(PlainLayer):
             self.names = tuple(found.names)
             legend = replace(self.info.legend, classes=_classes(found))
             boxed = f", {self._reader.boxed:,} of them as boxes to save memory" if self._reader.boxed else ""
-            held = f"{len(found):,} objects ({found.bytes / 1e6:.1f} MB){boxed}; far out, the brighter the more per mm²"
+            how = " on disk" if self._reader.mapped else ""
+            size = f"{found.bytes / 1e6:.1f} MB{how}"
+            held = f"{len(found):,} objects ({size}){boxed}; far out, the brighter the more per mm²"
             self.info = replace(
                 self.info, legend=legend, channels=self.names[:64], channel_count=len(self.names), note=held
             )

@@ -18,8 +18,9 @@ from lamella.errors import LamellaError
 from lamella.geometry import Box
 from lamella.view.server.error_tile import error_answer
 from lamella.view.server.layers.colours import Indexed
-from lamella.view.server.layers.contract import Layer, Look
+from lamella.view.server.layers.contract import Layer, Look, ObjectsInView
 from lamella.view.server.layers.layer import PlainLayer
+from lamella.view.server.outline_svg import outline_svg
 from lamella.view.server.pages import fragment
 from lamella.view.server.pyramid import Pyramid
 from lamella.view.server.served import Served
@@ -60,12 +61,26 @@ def _tile(request: Request) -> Response:
 
 
 def layer_objects(request: Request) -> JSONResponse:
-    """GET /api/slides/{slide}/layers/{layer}/objects?x0=&y0=&x1=&y1=&limit=: those that touch the box."""
+    """GET /api/slides/{slide}/layers/{layer}/objects?x0=&y0=&x1=&y1=&limit=&channel=: those that touch the box.
+
+    {total, svg, ready, said}: how many there are; those of the channel, or of all, drawn, if they are at most `limit`;
+    the share of the file that was read so far; all that in words.
+    """
     _, layer = _asked(request)
     box = Box(*(_number(request, name) or 0.0 for name in ("x0", "y0", "x1", "y1")))
     limit = _whole(request, _MOST_OBJECTS)
-    found = layer.objects(box, limit)  # not by asdict: it would copy every corner
-    return JSONResponse({"total": found.total, "features": list(found.features), "ready": found.ready})
+    found, only = layer.objects(box, limit), _look(request).channel
+    svg = outline_svg(
+        feature for feature in found.features if only in ("", feature["properties"]["classification"]["name"])
+    )
+    return JSONResponse({"total": found.total, "svg": svg, "ready": found.ready, "said": _said(found)})
+
+
+def _said(found: ObjectsInView) -> str:
+    """A line for people."""
+    many = ", too many to outline: zoom in" if len(found.features) < found.total else ""
+    part = f" · {math.floor(found.ready * 100)} % of the file read" if found.ready < 1 else ""
+    return f"{found.total:,} in view{many}{part}"
 
 
 def layer_channels(request: Request) -> JSONResponse:

@@ -22,9 +22,17 @@ _LISTINGS, _CURVES = Listings(), CurveMemory()
 
 
 def run_page(request: Request) -> Response:
-    """GET /run/{run}: curves, results, pictures, settings, model cards."""
+    """GET /run/{run}?find=&given=: curves, results, pictures, settings (those that are searched for), model cards."""
     item = _run(request, request.path_params["run"])
-    return page(request, "run.html", **_curves(request, [item]), **run_values(item, _LISTINGS.of(item.folder)))
+    values = run_values(item, _LISTINGS.of(item.folder))
+    find, given = request.query_params.get("find", ""), "given" in request.query_params
+    shown = [
+        each
+        for each in values["settings"]
+        if (each.given or not given) and find.casefold() in f"{each.key} {each.value} {each.origin}".casefold()
+    ]
+    searched = {"find": find, "given": given, "shown_settings": shown}
+    return page(request, "run.html", **_curves(request, [item]), **values, **searched)
 
 
 def compare_page(request: Request) -> Response:
