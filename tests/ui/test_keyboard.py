@@ -83,6 +83,9 @@ def test_help_opens_and_closes_by_keys(page, serve_paths, study):
 @pytest.mark.parametrize("place", ["", "run/results", "run/runs-one", "scan/case_t1", "log"])
 def test_every_stop_of_a_page_is_in_sight_and_marked(page, serve_paths, study, place):
     page.goto(serve_paths(study) + place)
+    # Keys are pressed here faster than pictures come, which push away what was scrolled to.
+    page.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
+    until(page, "[...document.images].every((image) => image.complete)")
     page.wait_for_load_state("networkidle")
     first = tab_to(page, lambda focus: True)
     stops = 1

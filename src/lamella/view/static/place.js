@@ -29,15 +29,15 @@ export function keepAddress(slide, viewer, layers) {
     const umPerPx = Number((slide.mpp_x / zoomOf(viewer, false)).toPrecision(4));
     history.replaceState(null, "", `#${[Math.round(x), Math.round(y), umPerPx, ...layers.state()].join(",")}`);
   }
-  function read() {
-    const [x, y, umPerPx, ...shown] = location.hash.slice(1).split(",");
+  function read(hash) {
+    const [x, y, umPerPx, ...shown] = hash.slice(1).split(",");
     if (!(Number(umPerPx) > 0)) return;
     viewport.zoomTo(viewport.imageToViewportZoom(slide.mpp_x / umPerPx), undefined, true);
     viewport.panTo(viewport.imageToViewportCoordinates(Number(x), Number(y)), true);
     try { layers.restore(shown); } catch (error) { say(`The address names no layer: ${error.message}`, true); }
   }
-  read();
+  read(location.hash);
   viewer.addHandler("animation-finish", write);
   viewer.addHandler("layers", write);
-  addEventListener("hashchange", read);
+  addEventListener("hashchange", ({newURL}) => read(new URL(newURL).hash)); // location.hash may be written over by now
 }

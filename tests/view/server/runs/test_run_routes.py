@@ -50,6 +50,9 @@ def test_a_run_shows_settings_with_origins_curves_results_and_cards(run_of) -> N
     assert "https://host" not in re.sub(r"\[picture not shown[^\]]*\]", "", answer.text)
     assert 'href="javascript' not in answer.text
     assert "license: x" not in answer.text
+    found = _text(client.get("/run/first", params={"find": "OPTIM", "given": "on"}).text)
+    assert "optim.lr" in found
+    assert "optim.betas" not in found  # nobody chose it
 
 
 def test_charts_are_sent_anew_only_when_the_log_has_grown(run_of) -> None:

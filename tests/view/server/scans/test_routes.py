@@ -67,6 +67,20 @@ def test_planes_are_shown_as_radiologists_do(client, tmp_path):
         np.testing.assert_array_equal(found, plane_XY.T[::-1, ::-1])
 
 
+def test_proportions_are_those_of_the_patient(client, tmp_path):
+    asked = client(ScanItem("a", "a", nifti(tmp_path / "a.nii", BLOCK_XYZ), "volume"))  # 10 x 18 x 28 mm
+    answer = asked.get("/api/scans/a/layout.css")
+    assert answer.headers["content-type"].startswith("text/css")
+    assert (
+        ".planes { grid-template-columns: 10.0fr 10.0fr 18.0fr; max-width: calc((100vh - 21rem) * 1.35" in answer.text
+    )
+    shares = {"axial": 10 / 18, "coronal": 10 / 28, "sagittal": 18 / 28}
+    assert [f".{name} .picture {{ aspect-ratio: {share}; }}" in answer.text for name, share in shares.items()] == [
+        True
+    ] * 3
+    assert '"../api/scans/a/layout.css"' in asked.get("/scan/a").text
+
+
 def test_an_axis_that_runs_the_other_way_is_turned(client, tmp_path):
     affine = AFFINE.copy()
     affine[0, 0], affine[0, 3] = -2, 10 + 2 * (X - 1)  # the same block, stored from right to left
