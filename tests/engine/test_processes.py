@@ -29,6 +29,7 @@ def test_a_run_killed_by_kill_9_resumes_to_the_same_losses(
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow  # seconds of waiting for processes; alike ones are in the default suite
 def test_a_run_stopped_by_sigterm_exits_with_0(toy: ModuleType, toy_process: ToyProcess, tmp_path: Path) -> None:
     stopped = toy_process(tmp_path, steps=9, kill_at=5, signal_name="SIGTERM")
     assert stopped.returncode == 0, stopped.stderr

@@ -37,6 +37,7 @@ def test_each_way_to_die_costs_one_slide_and_says_why() -> None:
     assert dict(os.environ).get("PYTHONHASHSEED") != "6640", "Dask's variables stay with the workers"
 
 
+@pytest.mark.slow  # seconds of waiting for processes; alike ones are in the default suite
 def test_a_suspect_is_tried_again_by_itself() -> None:
     done = {one.item: one for one in run_jobs(deadly, ["segfault", *GOOD], JobSettings(workers=2), label="test")}
     assert (done["segfault"].attempts, done["segfault"].ok) == (2, False)
@@ -65,6 +66,7 @@ def test_workers_that_do_not_come_back_are_replaced(monkeypatch: pytest.MonkeyPa
     assert (done["segfault"].attempts, done["segfault"].ok) == (2, False)
 
 
+@pytest.mark.slow  # seconds of waiting for processes; alike ones are in the default suite
 def test_a_full_disk_on_a_worker_ends_the_run() -> None:
     with pytest.raises(StorageError, match="the disk is full"):
         list(run_jobs(full, GOOD, JobSettings(workers=1), label="test"))

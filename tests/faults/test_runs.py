@@ -23,6 +23,7 @@ def harness(module: str, *arguments: object, before: tuple[str, ...] = (), limit
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow  # tests/engine/test_processes.py kills a run in the default suite
 def test_killed_at_random_moments_and_resumed_the_bytes_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     tallies = harness("kill_and_resume", tmp_path, "--kills", 4, "--slides", 4, limit_s=120)
     assert [(tally["verb"], tally["kills"], tally["differences"]) for tally in tallies] == [

@@ -209,6 +209,7 @@ def embed_on(index: Path, out: Path, *more: str) -> int:
     return main(["embed", "colour-stats", str(index), "-o", str(out), "tile_px=64", *more])
 
 
+@pytest.mark.slow  # tests/engine/test_jobs.py has workers in the default suite
 def test_workers_write_what_this_process_writes(judged_index: Path, tmp_path: Path, capsys) -> None:
     """Two real worker processes; a slide that cannot be read on one of them fails alone."""
     out = tmp_path / "out"

@@ -61,6 +61,7 @@ def test_a_rerun_changes_nothing_and_replaces_what_is_gone(study: Path, tmp_path
     assert {path for path in before if path.stat().st_mtime_ns != before[path]} == {gone}
 
 
+@pytest.mark.slow  # the rule is engine/rundir's
 def test_other_settings_in_the_same_folder_are_refused(study: Path, tmp_path: Path) -> None:
     preview.run(_request(study, tmp_path / "previews"))
     with pytest.raises(OutputConflictError, match="seed"):

@@ -123,6 +123,7 @@ def test_changed_labels_are_refused_and_not_mixed_with_what_was_made_of_the_old(
     assert times(done) == before
 
 
+@pytest.mark.slow  # half a study anew
 def test_redo_makes_a_stage_and_what_is_made_from_it_again(done, capsys):
     before = times(done)
     study = str(done.parent / "study.yaml")

@@ -297,6 +297,7 @@ def test_a_frozen_backbone_encodes_each_view_once(
     assert not (out / "training" / "features").exists()
 
 
+@pytest.mark.slow  # two trainings
 def test_what_is_kept_on_disk_gives_nearly_the_same_loss(study: WeakStudy, tmp_path: Path) -> None:
     losses = []
     for name, gigabytes in (("kept", 1.0), ("anew", 0.0)):
