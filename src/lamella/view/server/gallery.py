@@ -21,7 +21,6 @@ _KINDS = {
     "expression": "predicted expression",
     "spots": "measured expression",
     "objects": "outlines",
-    "attention": "attention",
     "features": "features",
     "anchors": "anchors",
     "index": "tissue",

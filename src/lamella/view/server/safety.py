@@ -87,7 +87,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._bounded(scope, headers, receive, send)
+        await self._bounded(scope, receive, send)
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         """Why a request is not even looked at."""
@@ -131,7 +131,7 @@ class Guard:
         """In a time that does not tell how many characters are right."""
         return secrets.compare_digest(text.encode("utf-8", "replace"), self.safety.token.encode())
 
-    async def _bounded(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application; its body is counted while it comes, whatever its header said."""
         taken, started = 0, False
 

@@ -10,9 +10,7 @@ from typing import Literal
 from lamella.slides.index import IndexedSlide
 from lamella.slides.slide import Slide, open_slide
 
-SourceKind = Literal[
-    "index", "anchors", "features", "prediction", "expression", "weak", "objects", "spots", "attention"
-]
+SourceKind = Literal["index", "anchors", "features", "prediction", "expression", "weak", "objects", "spots"]
 ScanKind = Literal["volume", "video"]
 
 

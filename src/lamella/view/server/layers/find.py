@@ -87,7 +87,6 @@ _MAKERS: Mapping[SourceKind, _Maker] = {
     "expression": _of_path(expression_layers),
     "spots": _of_path(spot_layers),
     "objects": _of_path(object_layers),
-    "attention": _of_path(feature_layers),
     "features": _of_path(feature_layers),
     "index": _tissue,
     "anchors": _anchors,

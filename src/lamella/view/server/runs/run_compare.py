@@ -172,10 +172,6 @@ def _other_data(
     return ""
 
 
-def _baseline_of(row: Mapping[str, Any]) -> tuple[str, float]:
-    return str(row["baseline"]["name"]), round(row["baseline"]["value"], 6)
-
-
 def _ends(files: tuple[RunFiles, RunFiles]) -> list[tuple[str, str, str]]:
     """The last line of every log that both have."""
     one, two = ({(log.title, log.path.name): log.path for log in each.logs.values()} for each in files)
